@@ -1,0 +1,140 @@
+"""``LatentExplorer``: a trained decoder that the reader moves."""
+
+import base64
+import math
+
+import keras
+import numpy as np
+
+from helpers.live.figure import LiveFigure
+from helpers.plots import PALETTE, new_figure
+
+MOST_CODES = 2000  # drawn behind the point; more would add weight to the page and no shape
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+class LatentExplorer(LiveFigure):
+    """A live figure of a decoder: latents to move, and the image that they decode to.
+
+    Args:
+        decoder: a built Functional or Sequential Keras model. Each input is a vector: the latents, and, when named in
+            `choices`, one-hot vectors. Its one output is an image with values in [0, 1] (Bernoulli means, not
+            logits): (height, width), (height, width, 1 or 3), or a flat vector of height × height numbers.
+        codes: optional (N, 2) codes of images, drawn behind the point; for decoders with two latents.
+        labels: optional (N,) integer class labels in 0..9, which colour the codes.
+        choices: optional {input name: list of labels}: one-hot inputs, shown as buttons.
+        value: optional sequence of numbers, one per latent: where the figure starts. Default: zeros.
+        limits: optional (low, high) for all latents, or one such pair per latent. Default: what holds 99.8 % of the codes
+            along each axis, or (-3, 3).
+        names: optional labels of the latents. Default: z₁, z₂, …
+        prior: whether to offer a button that draws the latents from N(0, I).
+        alt: what the figure shows, for readers who do not see it. Required.
+        caption: text below the figure.
+        dtype: how the weights are stored; see `export`.
+
+    Raises:
+        ValueError: shapes, labels, limits or an image range that do not fit; a layer that the browser cannot run.
+    """
+
+    def __init__(
+        self, decoder, codes=None, labels=None, *, choices=None, value=None, limits=None, names=None,
+        prior=True, alt=None, caption="", dtype="int8",
+    ):  # fmt: skip
+        latents = [x for x in decoder.inputs if x.name not in (choices or {})]
+        if len(latents) != 1 or len(latents[0].shape) != 2:
+            shapes = {x.name: tuple(x.shape[1:]) for x in latents}
+            raise ValueError(f"The decoder must have one vector of latents, beside choices; it has {shapes}.")
+        self._name, size = latents[0].name, latents[0].shape[1]
+        codes, labels = _check_codes(codes, labels, size)
+        slider = {
+            "limits": _limits(limits, codes, size),
+            "names": list(names or ("z" + str(i).translate(SUBSCRIPTS) for i in range(1, size + 1))),
+            "value": np.zeros(size) if value is None else value,
+        }
+        image = {"kind": "image", **_image_size(decoder)}
+        super().__init__(
+            decoder, {self._name: slider}, [image], choices=choices, alt=alt, caption=caption, dtype=dtype
+        )  # fmt: skip
+        self.spec["prior"] = prior
+        if size == 2:
+            self.spec["pad"] = {"input": self._name, **_pad(codes, labels, slider["limits"])}
+
+    def _draw_poster(self):
+        """The still picture: decoded images with the first two latents (or the first alone) varied."""
+        (item,) = (item for item in self.spec["inputs"] if item["name"] == self._name)
+        (view,) = self.spec["views"]
+        columns, rows = 10, 10 if item["size"] > 1 else 1
+        z = np.tile(item["value"], (rows * columns, 1))
+        z[:, 0] = np.tile(np.linspace(*item["limits"][0], columns), rows)
+        if rows > 1:
+            z[:, 1] = np.repeat(np.linspace(*reversed(item["limits"][1]), rows), columns)
+        (images,) = self._outputs({**self.value, self._name: z}, len(z))
+        if not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
+            raise ValueError(
+                f"The decoder's output must lie in [0, 1]; it spans [{images.min():.3g}, {images.max():.3g}]. "
+                "A decoder of logits needs a sigmoid behind it, as in `vae.generator`."
+            )
+        height, width = view["height"], view["width"]
+        mosaic = images.reshape(rows, columns, height, width, -1).swapaxes(1, 2).reshape(rows * height, columns * width, -1)
+        figure, axes = new_figure(4.2, 0.6 + 0.38 * rows)
+        extent = (*item["limits"][0], *item["limits"][min(1, item["size"] - 1)])
+        axes.imshow(mosaic.squeeze(), cmap="gray_r", vmin=0, vmax=1, extent=extent, aspect="auto")
+        axes.set_xlabel(item["names"][0])
+        axes.set_ylabel(item["names"][1]) if rows > 1 else axes.set_yticks([])
+        return figure
+
+
+def _check_codes(codes, labels, size):
+    if codes is None:
+        if labels is not None:
+            raise ValueError("labels colour the codes; give codes, too.")
+        return None, None
+    codes = np.asarray(codes, "float64")
+    if size != 2 or codes.ndim != 2 or codes.shape[1] != 2:
+        raise ValueError(f"codes must have shape (N, 2), for a decoder with two latents; got {codes.shape} and {size}.")
+    if not np.isfinite(codes).all():
+        raise ValueError("codes must be finite.")
+    labels = np.zeros(len(codes), int) if labels is None else np.asarray(labels)
+    integers = labels.shape == (len(codes),) and np.issubdtype(labels.dtype, np.integer)
+    if not integers or not 0 <= labels.min() <= labels.max() < len(PALETTE):
+        raise ValueError(f"labels must be {len(codes)} integers in 0..{len(PALETTE) - 1}.")
+    return codes, labels
+
+
+def _limits(limits, codes, size):
+    if limits is None and codes is not None:
+        low, high = np.quantile(codes, (0.001, 0.999), axis=0)
+        limits = np.transpose([np.floor(10 * low) / 10, np.ceil(10 * high) / 10])
+    return np.broadcast_to((-3.0, 3.0) if limits is None else limits, (size, 2)).tolist()
+
+
+def _image_size(decoder):
+    shapes = [tuple(x.shape[1:]) for x in keras.tree.flatten(decoder.outputs)]
+    if len(shapes) == 1:
+        shape = shapes[0]
+        if len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0]:
+            return {"height": math.isqrt(shape[0]), "width": math.isqrt(shape[0])}
+        if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
+            return {"height": shape[0], "width": shape[1]}
+    raise ValueError(
+        "The decoder must have one output, an image: (height, width), (height, width, 1 or 3), or a square number of "
+        f"pixels in a row; it has {shapes}."
+    )
+
+
+def _pad(codes, labels, limits):
+    """The plane of codes: at most MOST_CODES points as 16-bit fractions of the limits, and each class's median."""
+    if codes is None:
+        return {"centres": []}
+    low, high = np.transpose(limits)
+    pick = np.linspace(0, len(codes) - 1, min(MOST_CODES, len(codes))).astype(int)
+    share = (codes[pick] - low) / (high - low)
+    inside = ((share >= 0) & (share <= 1)).all(axis=1)
+    kinds = np.unique(labels)
+    medians = [np.median(codes[labels == k], axis=0).round(4).tolist() for k in kinds]
+    return {
+        "points": base64.b64encode(np.rint(share[inside] * 65535).astype("<u2").tobytes()).decode(),
+        "labels": base64.b64encode(labels[pick][inside].astype("u1").tobytes()).decode(),
+        "colours": PALETTE,
+        "centres": [[str(k), *centre] for k, centre in zip(kinds, medians)] if len(kinds) > 1 else [],
+    }

@@ -1,0 +1,262 @@
+// The figure around a network: sliders, buttons and a pad in front of it, an image, curves and numbers behind it.
+// figure.py writes the `spec`; `mount` turns it into elements; every change is drawn at once, inside the event
+// that brought it.
+
+import { Network, bytesOf } from "./engine.mjs";
+
+function element(tag, attributes = {}, ...children) {
+  const svg = ["svg", "g", "path", "circle", "rect", "text", "line"].includes(tag);
+  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+const clamp = (x, [low, high]) => Math.min(Math.max(x, low), high);
+const written = (x, digits = 2) => x.toFixed(digits).replace("-", "\u2212");
+const tick = (x) => String(x).replace("-", "\u2212");
+
+/** Standard normal draw (Box and Muller). */
+const gaussian = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+
+// ------------------------------------------------------------------------------------------------- views
+// (spec of the view, network, alt) -> [element, function that draws the network's outputs]
+
+const VIEWS = {
+  image({ height, width }, network, alt) {
+    const { data } = network.outputs[0], channels = data.length / (height * width);
+    const canvas = element("canvas", { class: "live-image", width, height, role: "img", "aria-label": alt });
+    const context = canvas.getContext("2d"), pixels = context.createImageData(width, height);
+    const draw = () => {
+      for (let p = 0; p < height * width; p++) {
+        for (let c = 0; c < 3; c++) {
+          const x = data[p * channels + (c % channels)];
+          pixels.data[4 * p + c] = 255 * (channels === 1 ? 1 - x : x); // grey images: dark ink on paper
+        }
+        pixels.data[4 * p + 3] = 255;
+      }
+      context.putImageData(pixels, 0, 0);
+    };
+    return [canvas, draw];
+  },
+
+  curves({ series, xlim, ylim, xlabel, ylabel, xticks, yticks }, network, alt) {
+    const [left, right, top, bottom] = [44, 352, 8, 196];
+    const px = (x) => left + ((x - xlim[0]) / (xlim[1] - xlim[0])) * (right - left);
+    const py = (y) => clamp(bottom + ((y - ylim[0]) / (ylim[1] - ylim[0])) * (top - bottom), [-1e3, 1e3]);
+    const svg = element("svg", { class: "live-curves", viewBox: "0 0 360 236", role: "img", "aria-label": alt });
+    const inner = element("svg", { x: left, y: top, width: right - left, height: bottom - top, viewBox: `${left} ${top} ${right - left} ${bottom - top}` });
+    svg.append(inner, element("path", { class: "live-axes", d: `M${left} ${top}V${bottom}H${right}` }));
+    for (const x of xticks) svg.append(element("text", { x: px(x), y: bottom + 15, "text-anchor": "middle" }, tick(x)));
+    for (const y of yticks) svg.append(element("text", { x: left - 5, y: py(y) + 4, "text-anchor": "end" }, tick(y)));
+    svg.append(element("text", { x: (left + right) / 2, y: bottom + 33, "text-anchor": "middle" }, xlabel));
+    const middle = `${11} ${(top + bottom) / 2}`;
+    svg.append(element("text", { transform: `translate(${middle}) rotate(-90)`, "text-anchor": "middle" }, ylabel));
+    const key = element("div", { class: "live-key" });
+    const draws = series.map(({ style, x, y, base, label, colour }) => {
+      const numbers = (what) => (Number.isInteger(what?.output) ? network.outputs[what.output].data : what);
+      const at = (values, i) => (typeof values === "number" ? values : values.length === 1 ? values[0] : values[i]);
+      const node = element("path", { class: `live-${style}`, style: `--ink: ${colour}` });
+      inner.append(node);
+      key.append(element("span", {}, element("i", { style: `background: ${colour}` }), label));
+      const [xs, ys, bases] = [x, y, base].map(numbers);
+      const n = Math.max(...[xs, ys, bases].map((v) => v.length ?? 1));
+      return () => {
+        let d = "";
+        for (let i = 0; i < n; i++) {
+          const X = px(at(xs, i)).toFixed(1), Y = py(at(ys, i)).toFixed(1), B = py(at(bases, i)).toFixed(1);
+          if (style === "dots") d += `M${X} ${Y}h0`;
+          else if (style === "bars") d += `M${X} ${B}V${Y}`;
+          else d += `${d ? "L" : "M"}${X} ${Y}`;
+        }
+        if (style === "area") for (let i = n - 1; i >= 0; i--) d += `L${px(at(xs, i)).toFixed(1)} ${py(at(bases, i)).toFixed(1)}`;
+        node.setAttribute("d", d);
+      };
+    });
+    return [element("div", { class: "live-panel" }, svg, key), () => draws.forEach((draw) => draw())];
+  },
+
+  numbers({ rows }, network) {
+    const shown = rows.map(() => element("output"));
+    const list = element("dl", { class: "live-numbers" });
+    rows.forEach(({ label, unit }, i) => list.append(element("dt", {}, label), element("dd", {}, shown[i], ` ${unit}`)));
+    return [list, () => rows.forEach(({ output, digits }, i) => (shown[i].value = written(network.outputs[output].data[0], digits)))];
+  },
+};
+
+// ------------------------------------------------------------------------------------------------- figure
+
+/**
+ * Builds a figure inside `stage` and draws it. Returns { network, values, set, show }. `values` maps each input's name
+ * to its numbers, or, for a choice, to the index of the chosen label. `show` changes values and redraws; `set` does so
+ * on the reader's behalf and then calls `changed(values)`.
+ */
+function build(stage, spec, bytes, changed = () => {}) {
+  const network = new Network(bytes);
+  const start = Object.fromEntries(spec.inputs.map((input) => [input.name, input.value]));
+  const values = structuredClone(start);
+  const updates = []; // what keeps each control equal to `values`
+  const views = spec.views.map((view) => VIEWS[view.kind](view, network, spec.alt));
+
+  function show(next) {
+    Object.assign(values, structuredClone(next));
+    spec.inputs.forEach(({ name, labels }, i) => {
+      const { data } = network.inputs[i];
+      if (labels) data.fill(0)[values[name]] = 1;
+      else data.set(values[name]);
+    });
+    network.run();
+    for (const [, draw] of views) draw();
+    for (const update of updates) update();
+  }
+  function set(next) {
+    show(next);
+    changed(values);
+  }
+
+  const controls = element("div", { class: "live-controls" });
+  for (const input of spec.inputs)
+    if (input.labels) controls.append(choice(input));
+    else input.names.forEach((_, i) => controls.append(slider(input, i)));
+  const buttons = element("div", { class: "live-buttons" }, button("Reset", () => set(start)));
+  const latents = spec.inputs.filter((input) => !input.labels);
+  const draws = () => latents.map(({ name, limits }) => [name, limits.map((range) => clamp(gaussian(), range))]);
+  if (spec.prior) buttons.append(button("Sample z", () => set(Object.fromEntries(draws()))));
+  controls.append(buttons);
+  if (spec.pad) stage.append(pad(spec.inputs.find(({ name }) => name === spec.pad.input), spec.pad));
+  stage.append(...views.map(([node]) => node), controls);
+  show({});
+  return { network, values, set, show };
+
+  function slider({ name, names, limits, step }, i) {
+    const range = element("input", { type: "range", min: limits[i][0], max: limits[i][1], step, "aria-label": names[i] });
+    const shown = element("output", { "aria-hidden": "true" });
+    range.addEventListener("input", () => set({ [name]: values[name].with(i, range.valueAsNumber) }));
+    updates.push(() => {
+      range.value = values[name][i];
+      shown.value = written(values[name][i]);
+      range.setAttribute("aria-valuetext", shown.value);
+    });
+    return element("label", {}, element("span", {}, names[i]), range, shown);
+  }
+
+  function choice({ name, labels }) {
+    const group = `live-${Math.random()}`;
+    const boxes = labels.map((_, i) => element("input", { type: "radio", name: group, value: i }));
+    boxes.forEach((box, i) => box.addEventListener("change", () => set({ [name]: i })));
+    updates.push(() => (boxes[values[name]].checked = true));
+    const options = boxes.map((box, i) => element("label", {}, box, element("span", {}, labels[i])));
+    return element("fieldset", {}, element("legend", {}, name), ...options);
+  }
+
+  function button(text, action) {
+    const node = element("button", { type: "button" }, text);
+    node.addEventListener("click", action);
+    return node;
+  }
+
+  /** Two numbers as a plane, with points behind the one that moves. */
+  function pad({ name, names, limits, step }, { points, labels, colours, centres }) {
+    const [xs, ys] = limits;
+    const point = element("span", { class: "live-point" });
+    const canvas = element("canvas", { "aria-hidden": "true", width: 600, height: 600 });
+    const what = `Plane of ${names[0]} and ${names[1]}: drag the point, or move it with the arrow keys`;
+    const role = { role: "application", "aria-roledescription": "two-dimensional slider", "aria-label": what };
+    const plane = element("div", { class: "live-pad", tabindex: 0, ...role }, canvas);
+    const place = (node, x, y) => {
+      node.style.left = `${(100 * (x - xs[0])) / (xs[1] - xs[0])}%`;
+      node.style.top = `${(100 * (ys[1] - y)) / (ys[1] - ys[0])}%`;
+      return node;
+    };
+    if (points) {
+      const at = new Uint16Array(bytesOf(points).buffer), kinds = bytesOf(labels), paint = canvas.getContext("2d");
+      paint.globalAlpha = 0.75;
+      for (let i = 0; i < kinds.length; i++) {
+        paint.fillStyle = colours[kinds[i]];
+        paint.beginPath();
+        paint.arc((600 * at[2 * i]) / 65535, 600 - (600 * at[2 * i + 1]) / 65535, 3.2, 0, 7);
+        paint.fill();
+      }
+    }
+    for (const [text, x, y] of centres) plane.append(place(element("b", { "aria-hidden": "true" }, text), x, y));
+    limits.forEach(([low, high], axis) => {
+      for (const [end, text] of [["low", tick(low)], ["name", names[axis]], ["high", tick(high)]])
+        plane.append(element("i", { class: `live-${"xy"[axis]} live-${end}`, "aria-hidden": "true" }, text));
+    });
+    plane.append(point);
+    updates.push(() => place(point, clamp(values[name][0], xs), clamp(values[name][1], ys)));
+
+    const move = (x, y) => set({ [name]: [clamp(x, xs), clamp(y, ys)] });
+    const follow = ({ clientX, clientY }) => {
+      const { left, top, width, height } = canvas.getBoundingClientRect();
+      move(xs[0] + ((clientX - left) / width) * (xs[1] - xs[0]), ys[1] - ((clientY - top) / height) * (ys[1] - ys[0]));
+    };
+    plane.addEventListener("pointerdown", (event) => {
+      plane.setPointerCapture(event.pointerId);
+      follow(event);
+    });
+    plane.addEventListener("pointermove", (event) => plane.hasPointerCapture(event.pointerId) && follow(event));
+    plane.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] }[event.key];
+      if (!by) return;
+      event.preventDefault();
+      const far = event.shiftKey ? 10 * step : step;
+      move(values[name][0] + by[0] * far, values[name][1] + by[1] * far);
+    });
+    return plane;
+  }
+}
+
+/** Says in the figure's place what went wrong; the still picture stays. */
+function report(figure, error) {
+  figure.querySelector(".live-stage")?.replaceChildren();
+  figure.prepend(element("p", { class: "live-error", role: "alert" }, error.message));
+}
+
+/** Brings a figure on a page to life: reads its parts, replaces the still picture by the controls. */
+async function mount(figure) {
+  try {
+    const part = (name) => figure.querySelector(`script[data-part="${name}"]`).textContent;
+    if (typeof DecompressionStream === "undefined") throw new Error("This browser is too old for the live figure.");
+    const unzip = new Blob([bytesOf(part("model"))]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const bytes = new Uint8Array(await new Response(unzip).arrayBuffer());
+    const stage = element("div", { class: "live-stage" });
+    figure.live = build(stage, JSON.parse(part("spec")), bytes);
+    figure.querySelector(".live-poster").replaceWith(stage);
+  } catch (error) {
+    report(figure, error);
+  }
+}
+
+export function mountAll(key) {
+  for (const figure of document.querySelectorAll(`figure.live[data-live="${key}"]:not([data-mounted])`)) {
+    figure.dataset.mounted = "";
+    mount(figure);
+  }
+}
+
+// The same figure as a widget in a live kernel (anywidget): `value` is shared with Python in both directions.
+function render({ model, el }) {
+  const stage = element("div", { class: "live-stage" });
+  const figure = element("figure", { class: "live" }, stage);
+  el.append(figure);
+  function show() {
+    const view = model.get("model");
+    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    stage.replaceChildren();
+    try {
+      figure.live = build(stage, { ...model.get("spec") }, bytes, (values) => {
+        model.set("value", structuredClone(values));
+        model.save_changes();
+      });
+      follow();
+    } catch (error) {
+      report(figure, error);
+    }
+  }
+  const follow = () => figure.live.show(model.get("value"));
+  show();
+  model.on("change:value", follow);
+}
+
+export default { render };

