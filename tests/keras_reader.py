@@ -15,7 +15,10 @@ ACTIVATIONS = {
     "gelu": lambda x: activations.gelu(x, approximate=False),
     "gelu_tanh": lambda x: activations.gelu(x, approximate=True),
     "negative": ops.negative,
-    **{name: getattr(ops, name) for name in ("silu", "sigmoid", "tanh", "softplus", "exp", "log", "sqrt", "square", "abs")},
+    **{
+        name: getattr(ops, name)
+        for name in ("silu", "sigmoid", "tanh", "softplus", "exp", "log", "sqrt", "square", "abs")
+    },
 }
 
 
@@ -24,7 +27,9 @@ def read_weight(payload, shape, dtype, at):
     if dtype == "int8":
         scale = np.frombuffer(payload, "<f4", shape[-1], at)
         return np.frombuffer(payload, "i1", size, at + 4 * shape[-1]).reshape(shape) * scale
-    return np.frombuffer(payload, {"float32": "<f4", "float16": "<f2"}[dtype], size, at).reshape(shape).astype("float32")
+    return (
+        np.frombuffer(payload, {"float32": "<f4", "float16": "<f2"}[dtype], size, at).reshape(shape).astype("float32")
+    )
 
 
 def read(data):

@@ -32,7 +32,11 @@ def engine():
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(model, inputs, wasm=True):
-        request = {"model": base64.b64encode(model).decode(), "inputs": [np.ravel(x).tolist() for x in inputs], "wasm": wasm}
+        request = {
+            "model": base64.b64encode(model).decode(),
+            "inputs": [np.ravel(x).tolist() for x in inputs],
+            "wasm": wasm,
+        }
         print(json.dumps(request), file=process.stdin, flush=True)
         answer = json.loads(process.stdout.readline())
         if "error" in answer:
@@ -94,7 +98,10 @@ def random_layer(draw, shape):
             draw(sizes), kernel, strides, padding, dilation_rate=dilation, activation=draw(activation), **bias
         )
     if kind == "batchnorm":
-        init = {name: keras.initializers.RandomUniform(0.5, 1.5) for name in ("moving_variance_initializer", "gamma_initializer")}
+        init = {
+            name: keras.initializers.RandomUniform(0.5, 1.5)
+            for name in ("moving_variance_initializer", "gamma_initializer")
+        }
         init |= {name: "random_normal" for name in ("beta_initializer", "moving_mean_initializer")}
         return layers.BatchNormalization(center=draw(st.booleans()), scale=draw(st.booleans()), **init)
     if kind == "reshape":
@@ -219,7 +226,14 @@ def test_constants_selections_and_sums(engine, keepdims):
     a, b = keras.Input((1,)), keras.Input((3, 7))
     curve = ops.subtract(grid, a) * ops.power(ops.abs(a) + 0.5, 1.5) + grid
     c = ops.multiply(table, b)[:, 1:, ::2] + ops.expand_dims(a, -1)
-    outputs = [curve, c, ops.sum(c, axis=-1, keepdims=keepdims), ops.mean(c, axis=(1, 2), keepdims=keepdims), b[..., 3], b[:, 2]]
+    outputs = [
+        curve,
+        c,
+        ops.sum(c, axis=-1, keepdims=keepdims),
+        ops.mean(c, axis=(1, 2), keepdims=keepdims),
+        b[..., 3],
+        b[:, 2],
+    ]
     model = keras.Model([a, b], outputs)
     assert deviation(engine, model, random_inputs(model, 3), "float32") <= ROUNDING
 
@@ -235,7 +249,9 @@ def test_shared_layer_and_folded_batch_normalisation_keep_the_unscaled_output(en
     x = keras.Input((6,))
     dense = layers.Dense(6)
     h = dense(dense(x))
-    normalised = layers.BatchNormalization(moving_mean_initializer="random_normal", gamma_initializer="random_normal")(h)
+    normalised = layers.BatchNormalization(moving_mean_initializer="random_normal", gamma_initializer="random_normal")(
+        h
+    )
     model = keras.Model([x], [normalised, h + normalised])
     assert deviation(engine, model, random_inputs(model, 2), "float32") <= ROUNDING
     exported = header(export(keras.Model([x], [normalised])))
@@ -288,13 +304,22 @@ class OwnDense(layers.Dense):
         (lambda: layers.Dense(4, "softmax", name="d"), "'d' (Dense) has the activation 'softmax'"),
         (lambda: layers.Dense(4, activation=lambda x: x, name="d"), "'d' (Dense) has the activation '<lambda>'"),
         (lambda: layers.Conv2D(8, 3, groups=4, name="c"), "'c' (Conv2D) has groups=4"),
-        (lambda: layers.Conv2D(8, 3, padding="same", data_format="channels_first", name="c"), "data_format='channels_first'"),
+        (
+            lambda: layers.Conv2D(8, 3, padding="same", data_format="channels_first", name="c"),
+            "data_format='channels_first'",
+        ),
         (lambda: layers.Conv2DTranspose(8, 3, dilation_rate=2, name="t"), "'t' (Conv2DTranspose) has dilation_rate"),
         (lambda: layers.Conv2DTranspose(8, 3, strides=2, output_padding=1, name="t"), "output_padding"),
-        (lambda: layers.UpSampling2D(interpolation="bilinear", name="u"), "'u' (UpSampling2D) has interpolation='bilinear'"),
+        (
+            lambda: layers.UpSampling2D(interpolation="bilinear", name="u"),
+            "'u' (UpSampling2D) has interpolation='bilinear'",
+        ),
         (lambda: layers.BatchNormalization(axis=1, name="b"), "'b' (BatchNormalization) has axis=1"),
         (lambda: layers.LayerNormalization(name="n"), "'n' (LayerNormalization)"),
-        (lambda: layers.Dense(4, kernel_initializer=keras.initializers.Constant(np.nan), name="w"), "'w' (Dense) has weights"),
+        (
+            lambda: layers.Dense(4, kernel_initializer=keras.initializers.Constant(np.nan), name="w"),
+            "'w' (Dense) has weights",
+        ),
         (lambda: keras.ops.logsumexp, "Logsumexp"),
         (lambda: lambda x: ops.sum(x, axis=0), "works along the batch axis"),
         (lambda: lambda x: ops.mean(x), "sums over the batch axis (axis=None)"),
@@ -387,19 +412,26 @@ def parts(figure):
 
 
 def test_figure_is_self_contained_and_carries_the_model():
-    explorer = LatentExplorer(decoder(), *codes_and_labels(), alt="A <plane> & \"more\".", caption="Codes < 3")
+    explorer = LatentExplorer(decoder(), *codes_and_labels(), alt='A <plane> & "more".', caption="Codes < 3")
     figure = explorer._repr_mimebundle_()["text/html"]
     spec, model = parts(figure)
     assert model == export(decoder(), "int8")
     assert spec == json.loads(json.dumps(explorer.spec))
     figure = figure.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
     assert not re.search(r"https?:|\bimport\b|\bfetch\b|src=\"(?!data:)", figure), "refers to something outside itself"
-    assert 'alt="A &lt;plane&gt; &amp; &quot;more&quot;."' in figure and "<figcaption>Codes &lt; 3</figcaption>" in figure
-    assert explorer.html() == LatentExplorer(decoder(), *codes_and_labels(), alt="A <plane> & \"more\".", caption="Codes < 3").html()
+    assert (
+        'alt="A &lt;plane&gt; &amp; &quot;more&quot;."' in figure and "<figcaption>Codes &lt; 3</figcaption>" in figure
+    )
+    assert (
+        explorer.html()
+        == LatentExplorer(decoder(), *codes_and_labels(), alt='A <plane> & "more".', caption="Codes < 3").html()
+    )
 
 
 def test_inline_module_is_valid_javascript(tmp_path):
-    module = re.search(r'<script type="module">(.*)</script>', LatentExplorer(decoder(), alt="x").html(), flags=re.S).group(1)
+    module = re.search(
+        r'<script type="module">(.*)</script>', LatentExplorer(decoder(), alt="x").html(), flags=re.S
+    ).group(1)
     (tmp_path / "figure.mjs").write_text(module)
     subprocess.run([NODE, "--check", tmp_path / "figure.mjs"], check=True)
 
@@ -424,9 +456,16 @@ def test_default_limits_hold_nearly_all_codes():
 
 
 def test_choices_and_names():
-    spec = LatentExplorer(conditional_decoder(), choices={"y": "abcdefghij"}, names=["a", "b", "c"], value=[1, 0, 0], alt="x").spec
+    spec = LatentExplorer(
+        conditional_decoder(), choices={"y": "abcdefghij"}, names=["a", "b", "c"], value=[1, 0, 0], alt="x"
+    ).spec
     z, y = spec["inputs"]
-    assert (z["names"], z["limits"], z["step"], z["value"]) == (["a", "b", "c"], [[-3.0, 3.0]] * 3, 0.05, [1.0, 0.0, 0.0])
+    assert (z["names"], z["limits"], z["step"], z["value"]) == (
+        ["a", "b", "c"],
+        [[-3.0, 3.0]] * 3,
+        0.05,
+        [1.0, 0.0, 0.0],
+    )
     assert (y["labels"], y["value"]) == (list("abcdefghij"), 0)
 
 
@@ -437,14 +476,23 @@ def test_choices_and_names():
         (lambda: LatentExplorer(decoder(last="linear"), alt="x"), "must lie in [0, 1]"),
         (lambda: LatentExplorer(decoder(shape=(2, 3, 2)), alt="x"), "one output, an image"),
         (lambda: LatentExplorer(decoder(3), codes_and_labels()[0], alt="x"), "for a decoder with two latents"),
-        (lambda: LatentExplorer(decoder(), codes_and_labels()[0], np.arange(5000), alt="x"), "labels must be 5000 integers in 0..9"),
+        (
+            lambda: LatentExplorer(decoder(), codes_and_labels()[0], np.arange(5000), alt="x"),
+            "labels must be 5000 integers in 0..9",
+        ),
         (lambda: LatentExplorer(decoder(), np.full((3, 2), np.nan), alt="x"), "codes must be finite"),
         (lambda: LatentExplorer(decoder(), labels=[1], alt="x"), "give codes, too"),
         (lambda: LatentExplorer(decoder(), limits=(3, -3), alt="x"), "low < high"),
         (lambda: LatentExplorer(decoder(), names=["a"], alt="x"), "names of 'z' must be 2 labels"),
         (lambda: LatentExplorer(decoder(), choices={"y": "ab"}, alt="x"), "inputs that the model does not have: y"),
-        (lambda: LatentExplorer(conditional_decoder(), choices={"y": "ab"}, alt="x"), "10 entries, and choices give it 2"),
-        (lambda: LatentExplorer(conditional_decoder(), alt="x"), "one vector of latents, beside choices; it has {'z': (3,), 'y': (10,)}"),
+        (
+            lambda: LatentExplorer(conditional_decoder(), choices={"y": "ab"}, alt="x"),
+            "10 entries, and choices give it 2",
+        ),
+        (
+            lambda: LatentExplorer(conditional_decoder(), alt="x"),
+            "one vector of latents, beside choices; it has {'z': (3,), 'y': (10,)}",
+        ),
         (lambda: LatentExplorer(decoder(), value=[1, 2, 3], alt="x"), "value['z'] must be 2 finite numbers"),
     ],
 )
@@ -461,7 +509,11 @@ def test_widget_shares_its_value_both_ways_and_checks_it():
     widget.value = {"z": np.zeros(3), "y": 9}
     assert widget.get_state()["value"] == {"z": [0.0, 0.0, 0.0], "y": 9}
     assert widget.get_state()["model"] == export(conditional_decoder(), "int8")
-    for bad, says in [({"z": [0, 0], "y": 1}, "'z'"), ({"z": [0, 0, np.inf], "y": 1}, "'z'"), ({"z": [0, 0, 0], "y": 10}, "'y'")]:
+    for bad, says in [
+        ({"z": [0, 0], "y": 1}, "'z'"),
+        ({"z": [0, 0, np.inf], "y": 1}, "'z'"),
+        ({"z": [0, 0, 0], "y": 10}, "'y'"),
+    ]:
         with pytest.raises(Exception, match=says):
             widget.value = bad
     assert "value" in repr(widget)
@@ -474,8 +526,12 @@ def gaussian_figure(sliders=None, views=None, **options):
     x = np.linspace(-3, 3, 31)
     mean, log_var = keras.Input((1,), name="mean"), keras.Input((1,), name="log_var")
     density = ops.exp(-0.5 * (ops.square(ops.subtract(x, mean)) * ops.exp(-log_var) + log_var + np.log(2 * np.pi)))
-    model = keras.Model([mean, log_var], {"kl": 0.5 * (mean * mean + ops.exp(log_var) - log_var - 1), "density": density})
-    panel = curves(line(x, "density", "q"), area(x, 0 * x, "p"), xlim=(-3, 3), ylim=(0, 1), xlabel="z", ylabel="density")
+    model = keras.Model(
+        [mean, log_var], {"kl": 0.5 * (mean * mean + ops.exp(log_var) - log_var - 1), "density": density}
+    )
+    panel = curves(
+        line(x, "density", "q"), area(x, 0 * x, "p"), xlim=(-3, 3), ylim=(0, 1), xlabel="z", ylabel="density"
+    )
     return LiveFigure(
         model,
         sliders or {"mean": (-2, 2, 0.5), "log_var": (-3, 3, 0)},

@@ -43,7 +43,9 @@ def convolutional_decoder():
 def explorer(decoder, **options):
     rng = np.random.default_rng(0)
     if len(decoder.inputs) == 1:
-        return LatentExplorer(decoder, rng.uniform(-3, 3, (500, 2)), rng.integers(0, 10, 500), limits=(-3, 3), alt="A digit.", **options)
+        return LatentExplorer(
+            decoder, rng.uniform(-3, 3, (500, 2)), rng.integers(0, 10, 500), limits=(-3, 3), alt="A digit.", **options
+        )
     return LatentExplorer(decoder, choices={"y": ["a", "b", "c", "d"]}, alt="A digit.", **options)
 
 
@@ -51,9 +53,15 @@ def curve_figure():
     x = np.linspace(-3, 3, 61)
     mean, width = keras.Input((1,), name="mean"), keras.Input((1,), name="width")
     height = ops.exp(-0.5 * ops.square(ops.subtract(x, mean) / width)) / width
-    model = keras.Model([mean, width], {"height": height, "area": ops.sum(height, axis=-1, keepdims=True) * 0.1, "mean": mean + 0})
-    panel = curves(line(x, "height", "q"), dots("mean", 0, "mean"), xlim=(-3, 3), ylim=(0, 2), xlabel="z", ylabel="height")
-    return LiveFigure(model, {"mean": (-2, 2, 0), "width": (0.5, 2, 1)}, [panel, numbers({"area": "area"}, unit="")], alt="A bump.")
+    model = keras.Model(
+        [mean, width], {"height": height, "area": ops.sum(height, axis=-1, keepdims=True) * 0.1, "mean": mean + 0}
+    )
+    panel = curves(
+        line(x, "height", "q"), dots("mean", 0, "mean"), xlim=(-3, 3), ylim=(0, 2), xlabel="z", ylabel="height"
+    )
+    return LiveFigure(
+        model, {"mean": (-2, 2, 0), "width": (0.5, 2, 1)}, [panel, numbers({"area": "area"}, unit="")], alt="A bump."
+    )
 
 
 def keras_pixels(decoder, *inputs):
@@ -71,7 +79,9 @@ def show(tmp_path):
         shown = "".join(figure if isinstance(figure, str) else figure.html() for figure in figures)
         (tmp_path / "page.html").write_text(f"{head}<main><h1>Figures</h1>{shown}</main></html>", encoding="utf-8")
         page.goto((tmp_path / "page.html").as_uri())
-        page.wait_for_function("[...document.querySelectorAll('figure.live')].every(f => f.live || f.querySelector('.live-error'))")
+        page.wait_for_function(
+            "[...document.querySelectorAll('figure.live')].every(f => f.live || f.querySelector('.live-error'))"
+        )
         return page.query_selector_all("figure.live")
 
     return show
@@ -334,7 +344,9 @@ def test_every_live_figure_of_the_book(site, page):
                 feed = [np.eye(i["size"])[new[i["name"]]] if "labels" in i else new[i["name"]] for i in spec["inputs"]]
                 outputs = figure.evaluate("f => f.live.network.outputs.map(o => [...o.data])")
                 for found, expected in zip(outputs, reader(feed), strict=True):
-                    np.testing.assert_allclose(found, expected.ravel(), rtol=1e-4, atol=1e-4 * max(1, np.abs(expected).max()))
+                    np.testing.assert_allclose(
+                        found, expected.ravel(), rtol=1e-4, atol=1e-4 * max(1, np.abs(expected).max())
+                    )
                 if spec["views"][0]["kind"] == "image":
                     assert np.abs(np.array(figure.evaluate(PIXELS)) - 255 * (1 - np.ravel(outputs[0]))).max() <= 0.51
     assert page.errors == []

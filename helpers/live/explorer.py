@@ -16,24 +16,33 @@ SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 class LatentExplorer(LiveFigure):
     """A live figure of a decoder: latents to move, and the image that they decode to.
 
-    Args:
-        decoder: a built Functional or Sequential Keras model. Each input is a vector: the latents, and, when named in
-            `choices`, one-hot vectors. Its one output is an image with values in [0, 1] (Bernoulli means, not
-            logits): (height, width), (height, width, 1 or 3), or a flat vector of height × height numbers.
-        codes: optional (N, 2) codes of images, drawn behind the point; for decoders with two latents.
-        labels: optional (N,) integer class labels in 0..9, which colour the codes.
-        choices: optional {input name: list of labels}: one-hot inputs, shown as buttons.
-        value: optional sequence of numbers, one per latent: where the figure starts. Default: zeros.
-        limits: optional (low, high) for all latents, or one such pair per latent. Default: what holds 99.8 % of the codes
-            along each axis, or (-3, 3).
-        names: optional labels of the latents. Default: z₁, z₂, …
-        prior: whether to offer a button that draws the latents from N(0, I).
-        alt: what the figure shows, for readers who do not see it. Required.
-        caption: text below the figure.
-        dtype: how the weights are stored; see `export`.
+    Parameters
+    ----------
+    decoder : keras.Model
+        A built Functional or Sequential model. Each input is a vector: the latents, and, when named in `choices`, one-hot
+        vectors. Its one output is an image with values in [0, 1] (Bernoulli means, not logits): (height, width),
+        (height, width, 1 or 3), or height x height numbers in a row.
+    codes : (N, 2), optional
+        Codes of images, drawn behind the point, for decoders with two latents.
+    labels : (N,) integers in 0..9, optional
+        Classes of the codes, which give them their colours.
+    choices : dict, optional
+        {input name: list of labels} for one-hot inputs, shown as buttons.
+    value : sequence of float, optional
+        Where the latents start; zeros if left out.
+    limits : (low, high), or one such pair for each latent, optional
+        If left out: what holds 99.8 % of the codes along each axis, or (-3, 3) where there are no codes.
+    names : sequence of str, optional
+        Labels of the latents; z₁, z₂, ... if left out.
+    prior : bool
+        Whether to offer a button that draws the latents from N(0, I).
+    alt, caption, dtype
+        As for `LiveFigure`.
 
-    Raises:
-        ValueError: shapes, labels, limits or an image range that do not fit; a layer that the browser cannot run.
+    Raises
+    ------
+    ValueError
+        Shapes, labels, limits or an image range that do not fit, or a layer that the browser cannot run.
     """
 
     def __init__(
@@ -75,7 +84,9 @@ class LatentExplorer(LiveFigure):
                 "A decoder of logits needs a sigmoid behind it, as in `vae.generator`."
             )
         height, width = view["height"], view["width"]
-        mosaic = images.reshape(rows, columns, height, width, -1).swapaxes(1, 2).reshape(rows * height, columns * width, -1)
+        mosaic = (
+            images.reshape(rows, columns, height, width, -1).swapaxes(1, 2).reshape(rows * height, columns * width, -1)
+        )
         figure, axes = new_figure(4.2, 0.6 + 0.38 * rows)
         extent = (*item["limits"][0], *item["limits"][min(1, item["size"] - 1)])
         axes.imshow(mosaic.squeeze(), cmap="gray_r", vmin=0, vmax=1, extent=extent, aspect="auto")

@@ -37,20 +37,28 @@ class Tensor:
 
 
 def export(model, dtype="float16"):
-    """Export a Keras model for the browser.
+    """A Keras model as bytes for the browser, in the format of this module's docstring.
 
-    Args:
-        model: a built Functional or Sequential model, of any depth of nesting. Only the batch axis may be unknown.
-        dtype: how weights are stored. ``"float16"`` reproduces Keras to about 1e-3 of the output's range; ``"int8"``
-            (one scale per output channel) to about 2e-2 in half the bytes; ``"float32"`` to rounding error.
+    Parameters
+    ----------
+    model : keras.Model
+        A built Functional or Sequential model, nested to any depth. Only the batch axis may be unknown.
+    dtype : {"float16", "int8", "float32"}
+        How matrices are stored (vectors, which weigh little, are always float32). A layer in ``"float16"`` comes within
+        1e-3 of Keras, as a share of its output's range; in ``"int8"``, one scale for each column, within 2e-2 in
+        half the bytes; in ``"float32"`` within rounding error.
 
-    Returns:
-        bytes, for ``engine.mjs`` (format in this module's docstring).
+    Returns
+    -------
+    bytes
 
-    Raises:
-        ValueError: a layer, activation, option or shape that the browser runtime does not support, or weights that
-            are not finite; the message names the layer.
-        TypeError: `model` is not a Keras model with a known graph.
+    Raises
+    ------
+    ValueError
+        A layer, activation, option or shape that the browser's engine does not know, or weights that are not finite. The
+        message names the layer.
+    TypeError
+        `model` is not a Keras model whose graph is known.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}.")
@@ -230,7 +238,9 @@ def _require(layer, **options):
     """Refuse a layer whose options differ from the ones that the runtime implements."""
     for option, supported in options.items():
         if getattr(layer, option) not in supported:
-            raise _refuse(layer, f"has {option}={getattr(layer, option)!r}; supported: {' or '.join(map(repr, supported))}")
+            raise _refuse(
+                layer, f"has {option}={getattr(layer, option)!r}; supported: {' or '.join(map(repr, supported))}"
+            )
 
 
 def _same(graph, layer, x):
@@ -257,7 +267,11 @@ def _conv2d(graph, layer, x):
 
 def _conv2d_transpose(graph, layer, x):
     _require(
-        layer, data_format=("channels_last",), padding=("same", "valid"), output_padding=(None,), dilation_rate=((1, 1),)
+        layer,
+        data_format=("channels_last",),
+        padding=("same", "valid"),
+        output_padding=(None,),
+        dilation_rate=((1, 1),),
     )
     sizes = list(zip(x.shape, layer.kernel_size, layer.strides))
     same = layer.padding == "same"
@@ -274,7 +288,9 @@ def _conv2d_transpose(graph, layer, x):
 def _batch_normalization(graph, layer, x):
     if layer.axis not in (-1, len(x.shape)):
         raise _refuse(layer, f"has axis={layer.axis}; supported: the last axis")
-    mean, variance = (np.asarray(keras.ops.convert_to_numpy(v), "float64") for v in (layer.moving_mean, layer.moving_variance))
+    mean, variance = (
+        np.asarray(keras.ops.convert_to_numpy(v), "float64") for v in (layer.moving_mean, layer.moving_variance)
+    )
     scale = 1 / np.sqrt(variance + layer.epsilon)
     if layer.scale:
         scale = scale * keras.ops.convert_to_numpy(layer.gamma)
@@ -342,7 +358,9 @@ def _binary(fn):
             return graph.op("binary", [tensor], tensor.shape, fn=fn, value=float(constant), swap=tensor is y)
         if constant.ndim > len(tensor.shape):  # it has a batch axis, too
             if constant.ndim > len(tensor.shape) + 1 or len(constant) != 1:
-                raise _refuse(layer, f"has a constant of shape {constant.shape} for a tensor of shape {(None, *tensor.shape)}")
+                raise _refuse(
+                    layer, f"has a constant of shape {constant.shape} for a tensor of shape {(None, *tensor.shape)}"
+                )
             constant = constant[0]
         known = graph.op("constant", [], constant.shape, weight=graph.weight(constant.ravel(), layer))
         shape = np.broadcast_shapes(tensor.shape, constant.shape)

@@ -125,6 +125,8 @@ function build(stage, spec, bytes, changed = () => {}) {
   controls.append(buttons);
   if (spec.pad) stage.append(pad(spec.inputs.find(({ name }) => name === spec.pad.input), spec.pad));
   stage.append(...views.map(([node]) => node), controls);
+  // JupyterLab would take the arrow keys for itself.
+  for (const node of stage.querySelectorAll("input, .live-pad")) node.dataset.lmSuppressShortcuts = "";
   show({});
   return { network, values, set, show };
 

@@ -39,23 +39,34 @@ def _style():
 
 
 class LiveFigure:
-    """A Keras graph from sliders to curves, dots, numbers or an image, recomputed in the browser at every move.
+    """A Keras graph from sliders to curves, dots, bars, numbers or an image, computed anew in the browser at every move.
 
     As the last expression of a cell it shows itself, as HTML that needs neither a kernel nor a server: the graph runs in
     the browser, exported with `helpers.live.export`. `widget()` gives the same figure bound to Python.
 
-    Args:
-        model: a built Functional Keras model. Every input is a vector, usually of one number, and has a name.
-        sliders: {input name: (low, high, start)}, for inputs of one number, or
-            {input name: dict(limits=[(low, high), …], value=[…], names=[…])} for longer vectors.
-        views: what to draw with the model's outputs: a list of `curves(...)` and `numbers(...)`.
-        choices: {input name: list of labels} for one-hot inputs, shown as buttons.
-        alt: what the figure shows, for readers who do not see it. Required.
-        caption: text below the figure.
-        dtype: how the weights are stored; see `export`.
+    Parameters
+    ----------
+    model : keras.Model
+        A built Functional model. Every input is a vector, usually of one number, and has a name; outputs that `views`
+        refer to are entries of a dictionary.
+    sliders : dict
+        {input name: (low, high, start)} for inputs of one number, {input name: {"limits": [(low, high), ...], "names": [...],
+        "value": [...]}} for longer ones.
+    views : list
+        What to draw with the model's outputs: `curves` and `numbers`.
+    choices : dict, optional
+        {input name: list of labels} for one-hot inputs, shown as buttons.
+    alt : str
+        What the figure shows, for readers who do not see it.
+    caption : str
+        Text below the figure.
+    dtype : str
+        How the weights are stored; see `export`.
 
-    Raises:
-        ValueError: names, shapes or limits that do not fit; a layer that the browser cannot run.
+    Raises
+    ------
+    ValueError
+        Names, shapes or limits that do not fit, or a layer that the browser cannot run.
     """
 
     def __init__(self, model, sliders, views, *, choices=None, alt=None, caption="", dtype="float32"):
@@ -117,11 +128,16 @@ class LiveFigure:
         """The still picture: every view where the figure starts."""
         outputs = [y[0] for y in self._outputs(self.value)]
         panels = [view for view in self.spec["views"] if view["kind"] == "curves"]
-        figure, axes = new_figure(3.9 * len(panels), 2.9, ncols=len(panels), squeeze=False)
+        figure, axes = new_figure(3.9 * max(1, len(panels)), 2.9, ncols=max(1, len(panels)), squeeze=False)
+        if not panels:
+            axes[0, 0].set_axis_off()
         for ax, view in zip(axes.flat, panels):
             for series in view["series"]:
                 x, y, base = np.broadcast_arrays(
-                    *(np.ravel(outputs[s["output"]]) if isinstance(s, dict) else s for s in map(series.get, ("x", "y", "base")))
+                    *(
+                        np.ravel(outputs[s["output"]]) if isinstance(s, dict) else s
+                        for s in map(series.get, ("x", "y", "base"))
+                    )
                 )
                 look = {"color": series["colour"], "label": series["label"]}
                 if series["style"] == "area":
@@ -164,7 +180,10 @@ line, area, dots, bars = map(_series, STYLES)
 
 def numbers(rows, unit="nats", digits=3):
     """Outputs of one number each, as text: {label: name of the output}."""
-    return {"kind": "numbers", "rows": [{"label": k, "output": v, "unit": unit, "digits": digits} for k, v in rows.items()]}
+    return {
+        "kind": "numbers",
+        "rows": [{"label": k, "output": v, "unit": unit, "digits": digits} for k, v in rows.items()],
+    }
 
 
 class LiveWidget(anywidget.AnyWidget):
@@ -266,7 +285,9 @@ def _resolve(views, model):
             for row in view["rows"]:
                 output, size = find(row["output"])
                 if size != 1:
-                    raise ValueError(f"The number {row['label']!r} must be one number; output {row['output']!r} has {size}.")
+                    raise ValueError(
+                        f"The number {row['label']!r} must be one number; output {row['output']!r} has {size}."
+                    )
                 rows.append(row | output)
             resolved.append(view | {"rows": rows})
         elif view["kind"] == "curves":
