@@ -1,0 +1,155 @@
+"""Training objectives over an encoder and a decoder that the chapter writes."""
+
+from functools import cached_property
+
+import keras
+from keras import ops
+
+from helpers.data import check_images
+from helpers.divergences import kl_standard_normal, known_values, same_shape
+from helpers.layers import Sampling
+
+
+def bernoulli_nll(images, logits):
+    """-log p(x|z) of independent Bernoulli pixels: (batch,), in nats, summed over everything but the batch.
+
+    Takes logits, not probabilities: with l the logit, -x log p - (1 - x) log(1 - p) is softplus(l) - x l, which is
+    finite for every l. For grey `images` (x between 0 and 1) it is a cross-entropy, not a likelihood.
+    """
+    return ops.sum(ops.softplus(logits) - images * logits, axis=tuple(range(1, len(logits.shape))))
+
+
+@keras.saving.register_keras_serializable("helpers")
+class VAE(keras.Model):
+    """A variational autoencoder with a Gaussian posterior, a standard normal prior and Bernoulli pixels.
+
+    `fit`, `evaluate` and `predict` take images alone: uint8 (0 to 255, scaled here) or floats in [0, 1], shaped as the
+    encoder's input. `fit` and `evaluate` report ``loss`` = ``reconstruction`` + beta ``kl``, in nats per image: summed
+    over pixels and latents, averaged over images, one sample of z for each image. At beta = 1 the loss is -ELBO.
+    `predict` returns a dictionary of arrays: ``images`` (as compared with), ``mean``, ``log_var``, ``logits``.
+
+    Parameters
+    ----------
+    encoder : keras.Model
+        images -> [mean, log_var], each (batch, latents).
+    decoder : keras.Model
+        z -> **logits** of the pixels, shaped as the images.
+    beta : float, at least 0
+        Weight of the KL. It is a variable: a callback may change it during training by ``vae.beta.assign(...)``.
+    binarise : bool
+        Draw 0/1 images from the grey ones anew at each step (dynamic binarisation), as input and target alike.
+    seed : int, optional
+        Of the draws; see `Sampling`.
+
+    References
+    ----------
+    Kingma and Welling, Auto-Encoding Variational Bayes, 2014.
+    """
+
+    def __init__(self, encoder, decoder, beta=1.0, binarise=False, seed=None, name="vae", **kwargs):
+        super().__init__(name=name, **kwargs)
+        if not beta >= 0:
+            raise ValueError(f"beta must be at least 0; got {beta}")
+        _check_networks(encoder, decoder)
+        self.encoder, self.decoder = encoder, decoder
+        self.beta = self.add_weight(initializer=keras.initializers.Constant(beta), trainable=False, name="beta")
+        self.binarise = bool(binarise)
+        self.seed = seed
+        self.sampling = Sampling(seed)
+        self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction")
+        self.kl_tracker = keras.metrics.Mean(name="kl")
+        self.built = True
+
+    @cached_property
+    def generator(self):
+        """z -> probabilities of the pixels: the decoder, its weights shared, and a sigmoid."""
+        probabilities = keras.layers.Activation("sigmoid")(self.decoder.outputs[0])
+        return keras.Model(self.decoder.inputs, probabilities, name="generator")
+
+    def call(self, images):
+        images = self.prepare(images)
+        mean, log_var = self.encoder(images)
+        logits = self.decoder(self.sampling([mean, log_var]))
+        return {"images": images, "mean": mean, "log_var": log_var, "logits": logits}
+
+    def prepare(self, images):
+        """The images as the networks see them: float, scaled from uint8, drawn as 0/1 when `binarise` is set."""
+        self._check_shape(images)
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        if dtype == "uint8":
+            images = ops.cast(images, self.compute_dtype) / 255
+        elif "float" not in dtype:
+            raise TypeError(f"images must be uint8 (0 to 255) or floats in [0, 1]; got dtype {dtype}")
+        if self.binarise:
+            draws = keras.random.uniform(ops.shape(images), dtype=images.dtype, seed=self.sampling.seed_generator)
+            images = ops.cast(draws < images, images.dtype)
+        return images
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        images, mean, log_var, logits = (
+            ops.cast(y_pred[name], "float32") for name in ("images", "mean", "log_var", "logits")
+        )
+        reconstruction = ops.mean(bernoulli_nll(images, logits))
+        kl = ops.mean(kl_standard_normal(mean, log_var))
+        self.reconstruction_tracker.update_state(reconstruction, sample_weight=ops.shape(images)[0])
+        self.kl_tracker.update_state(kl, sample_weight=ops.shape(images)[0])
+        return reconstruction + self.beta * kl
+
+    def fit(self, x=None, *args, **kwargs):
+        self._check_images(x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        self._check_images(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        self._check_images(x)
+        return super().predict(x, *args, **kwargs)
+
+    def _check_images(self, x):
+        """Arrays and tensors are checked before any work; datasets and generators as far as a graph can."""
+        images = x[0] if isinstance(x, (list, tuple)) else x
+        values = known_values(images) if hasattr(images, "dtype") else None
+        if values is not None:
+            check_images(values)
+            self._check_shape(values)
+
+    def _check_shape(self, images):
+        shape = self.encoder.inputs[0].shape
+        if not same_shape(images.shape, shape):
+            raise ValueError(f"images have the shape {tuple(images.shape)}, but the encoder takes {tuple(shape)}")
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "encoder": serialize(self.encoder),
+            "decoder": serialize(self.decoder),
+            "beta": float(ops.convert_to_numpy(self.beta)),
+            "binarise": self.binarise,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        deserialize = keras.saving.deserialize_keras_object
+        networks = {name: deserialize(config[name]) for name in ("encoder", "decoder")}
+        return cls(**{**config, **networks})
+
+
+def _check_networks(encoder, decoder):
+    """Compares the first input of each network; further inputs are conditions, and the subclass's business."""
+    if len(encoder.outputs) != 2 or any(len(output.shape) != 2 for output in encoder.outputs):
+        raise ValueError(
+            "encoder must return [mean, log_var], each (batch, latents); "
+            f"it returns {[tuple(output.shape) for output in encoder.outputs]}"
+        )
+    mean, log_var = encoder.outputs
+    for this, that, text in (
+        (log_var, mean, "encoder's log_var is {}, but its mean is {}"),
+        (decoder.inputs[0], mean, "decoder takes {}, but the encoder's mean is {}"),
+        (decoder.outputs[0], encoder.inputs[0], "decoder returns {}, but the encoder takes {}"),
+    ):
+        if not same_shape(this.shape, that.shape):
+            raise ValueError(text.format(tuple(this.shape), tuple(that.shape)))

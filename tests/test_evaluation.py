@@ -1,0 +1,162 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from numpy.polynomial.hermite_e import hermegauss
+
+from helpers.divergences import kl_standard_normal
+from helpers.evaluation import active_units, elbo, elbo_terms, hole_fraction, log_likelihood
+
+rng = np.random.default_rng(0)
+
+
+class Model:
+    """One latent, six pixels: small enough to integrate."""
+
+    def __init__(self, mean=0.4, log_var=-0.5, weight=1.0):
+        x, z = keras.Input((6,)), keras.Input((1,))
+        heads = [layers.Dense(1), layers.Dense(1)]
+        self.encoder = keras.Model(x, [head(x) for head in heads])
+        heads[0].set_weights([np.full((6, 1), 0.1), np.array([mean])])
+        heads[1].set_weights([np.zeros((6, 1)), np.array([log_var])])
+        self.w, self.b = weight * np.linspace(-2, 2, 6), np.linspace(0.5, -1, 6)
+        dense = layers.Dense(6)
+        self.decoder = keras.Model(z, dense(z))
+        dense.set_weights([self.w[None], self.b])
+
+    def log_p_x_given_z(self, x, z):
+        """(images, draws)"""
+        logits = z[:, None] * self.w + self.b
+        return x @ logits.T - np.logaddexp(0, logits).sum(axis=1)
+
+    def log_p_x(self, x, nodes=150):
+        z, weights = hermegauss(nodes)
+        return np.log(np.exp(self.log_p_x_given_z(x, z)) @ (weights / weights.sum()))
+
+    def exact_elbo_terms(self, x, nodes=150):
+        e, weights = hermegauss(nodes)
+        mean, log_var = (ops.convert_to_numpy(part)[:, 0] for part in self.encoder(x))
+        reconstruction = [
+            self.log_p_x_given_z(row[None], m + np.exp(v / 2) * e)[0] @ weights / weights.sum()
+            for row, m, v in zip(x, mean, log_var)
+        ]
+        return np.array(reconstruction), kl_standard_normal(mean[:, None], log_var[:, None])
+
+
+images = rng.integers(0, 2, size=(40, 6)).astype(np.float32)
+
+
+def test_log_likelihood_is_the_integral():
+    model = Model()
+    estimate = log_likelihood(model, images, samples=20_000, batch_size=16)
+    np.testing.assert_allclose(estimate, model.log_p_x(images), atol=0.05)
+
+
+def test_elbo_and_its_halves_are_the_integrals():
+    model = Model()
+    reconstruction, kl = elbo_terms(model, images, samples=20_000)
+    exact_reconstruction, exact_kl = model.exact_elbo_terms(images)
+    np.testing.assert_allclose(reconstruction, exact_reconstruction, atol=0.06)
+    np.testing.assert_allclose(kl, exact_kl, rtol=1e-4)
+    np.testing.assert_array_equal(elbo(model, images, samples=50), np.subtract(*elbo_terms(model, images, samples=50)))
+    one = np.mean([elbo(model, np.repeat(images, 250, axis=0), seed=s).mean() for s in range(3)])
+    assert one == pytest.approx((exact_reconstruction - exact_kl).mean(), abs=0.05)
+
+
+def test_the_bound_is_below_and_tightens_with_samples():
+    model = Model(mean=-0.5, log_var=0.8)  # far from the posterior
+    bounds = [log_likelihood(model, np.repeat(images, 100, axis=0), samples=k).mean() for k in (1, 4, 32, 256)]
+    exact = model.log_p_x(images).mean()
+    assert bounds == sorted(bounds) and bounds[0] < exact - 0.3
+    assert bounds[-1] == pytest.approx(exact, abs=0.02)
+    assert elbo(model, images, samples=1000).mean() == pytest.approx(bounds[0], abs=0.1)
+
+
+def test_the_posterior_as_proposal_makes_every_bound_exact():
+    """With a decoder that ignores z the posterior is the prior; a q that is the prior leaves no gap and no noise."""
+    model = Model(mean=0.0, log_var=0.0, weight=0.0)
+    model.encoder.layers[1].set_weights([np.zeros((6, 1)), np.zeros(1)])
+    for k in (1, 7):
+        np.testing.assert_allclose(log_likelihood(model, images, samples=k), model.log_p_x(images), rtol=1e-5)
+
+
+def test_stable_where_densities_underflow():
+    """log p(x|z) of about -5000 nats: exp of it is zero in every float."""
+    model = Model(weight=0.0)
+    model.decoder.layers[-1].set_weights([np.zeros((1, 6)), np.full(6, -1000.0)])
+    x = np.ones((2, 6), np.float32)
+    np.testing.assert_allclose(log_likelihood(model, x, samples=3), -6000, atol=5)
+
+
+@pytest.mark.parametrize("samples", [1, 3, 60, 1000])
+def test_chunks_and_batches_leave_no_seam(samples):
+    """Sample counts that do not divide into chunks, image counts that do not divide into batches."""
+    model = Model(mean=0.0, log_var=0.0, weight=0.0)
+    exact = model.exact_elbo_terms(images)[0]
+    for batch_size in (7, 40, 100):
+        reconstruction, _ = elbo_terms(model, images, samples=samples, batch_size=batch_size)
+        assert reconstruction.shape == (40,)
+        np.testing.assert_allclose(reconstruction, exact, rtol=1e-5)
+
+
+def test_seeds_and_dtypes():
+    model = Model()
+    np.testing.assert_array_equal(elbo(model, images, seed=3), elbo(model, images, seed=3))
+    assert not np.array_equal(elbo(model, images, seed=3), elbo(model, images, seed=4))
+    as_bytes = (images * 255).astype(np.uint8)
+    np.testing.assert_array_equal(elbo(model, images), elbo(model, as_bytes))
+
+
+@pytest.mark.parametrize("estimator", [elbo, log_likelihood])
+@pytest.mark.parametrize(
+    ("images", "kwargs", "error", "text"),
+    [
+        (images, {"samples": 0}, ValueError, "samples must be at least 1"),
+        (images, {"batch_size": 0}, ValueError, "batch_size must be at least 1"),
+        (images[:0], {}, ValueError, "empty"),
+        (images[:, :5], {}, ValueError, "encoder takes"),
+        (images * 255, {}, ValueError, r"\[0, 1\]"),
+        (images.astype(int), {}, TypeError, "int64"),
+    ],
+)
+def test_bad_arguments(estimator, images, kwargs, error, text):
+    with pytest.raises(error, match=text):
+        estimator(Model(), images, **kwargs)
+
+
+def test_bad_models():
+    model = Model()
+    with pytest.raises(TypeError, match="has no encoder"):
+        elbo(model.decoder, images)
+    model.decoder.layers[-1].set_weights([np.full((1, 6), np.nan), np.zeros(6)])
+    with pytest.raises(ValueError, match="NaN"):
+        log_likelihood(model, images, samples=2)
+
+
+def test_active_units():
+    mean = np.stack([rng.normal(size=5000), 0.2 * rng.normal(size=5000), 0.05 * rng.normal(size=5000), np.full(5000, 9)])
+    assert active_units(mean.T) == 2  # variances 1, 0.04, 0.0025, 0
+    assert active_units(mean.T, threshold=0.001) == 3
+    for bad, text in ((mean[0], "shape"), (mean.T[:1], "shape"), (np.full((3, 2), np.nan), "finite")):
+        with pytest.raises(ValueError, match=text):
+            active_units(bad)
+
+
+def test_hole_fraction():
+    gaussian = rng.normal(size=(10_000, 2))
+    assert hole_fraction(gaussian) == 0
+    mixing = np.array([[3.0, 0.0], [-2.0, 0.1]])
+    assert hole_fraction(gaussian @ mixing + 7) == 0  # shifted and scaled
+    angle = rng.uniform(0, 2 * np.pi, size=10_000)
+    ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    # the fitted Gaussian has variance 1/2: nothing within 0.7 standard units of the centre or beyond 1.8
+    assert hole_fraction(ring + 0.1 * rng.normal(size=ring.shape)) > 0.3
+    clusters = gaussian * 0.1 + rng.integers(0, 2, size=(10_000, 2)) * 2 - 1
+    assert hole_fraction(clusters) > 0.5
+    assert hole_fraction(clusters[:, ::-1] * [5, -1]) == pytest.approx(hole_fraction(clusters), abs=0.03)
+
+
+@pytest.mark.parametrize("codes", [np.zeros((10_000, 3)), np.zeros(5000), np.zeros((3999, 2)), np.full((4000, 2), np.nan)])
+def test_hole_fraction_refuses(codes):
+    with pytest.raises(ValueError, match="codes"):
+        hole_fraction(codes)

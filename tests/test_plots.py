@@ -1,0 +1,110 @@
+import io
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from helpers import plots
+
+rng = np.random.default_rng(0)
+images = rng.random((7, 28, 28))
+labels = np.arange(200) % 10
+codes = rng.normal(size=(200, 2)) + labels[:, None]
+
+FIGURES = {
+    "images": lambda: plots.plot_images(images, columns=5, title="seven"),
+    "one image": lambda: plots.plot_images((images[:1] * 255).astype(np.uint8)),
+    "reconstructions": lambda: plots.plot_reconstructions(images, images, 1 - images, labels=("a", "b", "c")),
+    "manifold": lambda: plots.plot_manifold(lambda z: np.broadcast_to(z[:, :1, None], (len(z), 4, 4)), n=5),
+    "latent": lambda: plots.plot_latent(codes, labels),
+    "latents": lambda: plots.plot_latents([codes, -codes], labels, titles=["a", "b"], limits=[None, 5]),
+    "history": lambda: plots.plot_history({"reconstruction": [3, 2], "kl": [0, 1], "val_reconstruction": [4, 3], "val_kl": [1, 1]}),
+    "curve": lambda: plots.plot_curve([1, 2, 5], [3, 2, 1], [1, 2, 3], xlabel="x (m)", ylabel="y (nats)", labels=("a", "b"), logx=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_opaque_small_and_leaves_no_trace(name):
+    import matplotlib.pyplot as plt
+
+    style = dict(matplotlib.rcParams)
+    figure = FIGURES[name]()
+    assert isinstance(figure, Figure) and plt.get_fignums() == []  # so that no notebook shows it twice
+    png = figure._repr_png_()  # what a notebook shows
+    assert dict(matplotlib.rcParams) == style
+    pixels = plt.imread(io.BytesIO(png))
+    assert pixels.shape[1] <= 1000 and len(png) < 150_000
+    assert pixels.shape[2] == 3 or (pixels[..., 3] == 1).all()
+    assert (pixels[0, 0, :3] == 1).all() and pixels[..., :3].min() < 0.5
+    for ax in figure.axes:
+        if ax.axison and name != "reconstructions":
+            assert ax.get_xlabel() and ax.get_ylabel()
+
+
+def test_a_mosaic_keeps_its_order():
+    tiles = np.arange(6)[:, None, None] * np.ones((6, 2, 3))
+    mosaic = plots._mosaic(tiles, rows=2, columns=3)
+    np.testing.assert_array_equal(mosaic[::2, ::3], [[0, 1, 2], [3, 4, 5]])
+
+
+def test_gaussian_quantiles():
+    z = plots.gaussian_quantiles(4)
+    np.testing.assert_allclose(z, [-1.15034938, -0.31863936, 0.31863936, 1.15034938])  # of 1/8, 3/8, 5/8, 7/8
+
+
+def test_the_manifold_has_z1_to_the_right_and_z2_upwards():
+    figure = plots.plot_manifold(lambda z: np.broadcast_to(z[:, :1, None], (len(z), 1, 1)), n=3)
+    picture = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(picture[1], [0, 0, 1], atol=0.04)  # black is 1, and below 0 is white
+    figure = plots.plot_manifold(lambda z: np.broadcast_to(z[:, 1:, None], (len(z), 1, 1)), n=3)
+    picture = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(picture[:, 1], [1, 0, 0], atol=0.04)  # row 0 is the top
+
+
+def test_mnist_tiles_are_drawn_pixel_for_pixel():
+    tile = rng.integers(0, 2, size=(28, 28)) * 1.0
+    figure = plots.plot_manifold(lambda z: np.broadcast_to(tile, (len(z), 28, 28)), n=10)
+    import matplotlib.pyplot as plt
+
+    pixels = plt.imread(io.BytesIO(figure._repr_png_()))[:, :, 0]
+    rows, columns = (slice(start + 29, start + 29 + 200) for start in (10, 70))
+    assert len(np.unique(pixels[rows, columns])) <= 3
+    assert (pixels[rows, columns][28:] == pixels[rows, columns][:-28]).mean() > 0.99
+
+
+def test_every_class_is_written_at_its_centre():
+    figure = plots.plot_latent(codes, labels)
+    texts = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    assert set(texts) == set("0123456789")
+    np.testing.assert_allclose(texts["7"], np.median(codes[labels == 7], axis=0))
+
+
+
+
+def test_the_palette_holds_ten_colours_that_differ_without_red_and_green():
+    assert len(set(plots.PALETTE)) == 10
+    # Viénot, Brettel and Mollon's linear simulation of deuteranopia
+    simulate = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
+    seen = np.array([to_rgb(c) for c in plots.PALETTE]) ** 2.2 @ simulate.T
+    seen = np.clip(seen, 0, 1) ** (1 / 2.2)
+    distance = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + np.eye(10)
+    assert distance.min() > 0.06
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: plots.plot_images(images[0]), "height, width"),
+        (lambda: plots.plot_images(images[:0]), "height, width"),
+        (lambda: plots.plot_reconstructions(images, images[:3]), "differ in shape"),
+        (lambda: plots.plot_reconstructions(images, images, labels=("a",)), "labels"),
+        (lambda: plots.plot_latent(codes[:, :1], labels), "codes must have the shape"),
+        (lambda: plots.plot_latent(codes[:9], labels), "codes must have the shape"),
+        (lambda: plots.plot_curve([1], [1], xlabel="", ylabel="", labels=("a", "b")), "labels"),
+    ],
+)
+def test_bad_arguments(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()
