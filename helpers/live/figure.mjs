@@ -58,7 +58,7 @@ const VIEWS = {
       const at = (values, i) => (typeof values === "number" ? values : values.length === 1 ? values[0] : values[i]);
       const node = element("path", { class: `live-${style}`, style: `--ink: ${colour}` });
       inner.append(node);
-      key.append(element("span", {}, element("i", { style: `background: ${colour}` }), label));
+      key.append(element("span", {}, element("i", { class: `live-${style}`, style: `background: ${colour}` }), label));
       const [xs, ys, bases] = [x, y, base].map(numbers);
       const n = Math.max(...[xs, ys, bases].map((v) => v.length ?? 1));
       return () => {
@@ -124,7 +124,8 @@ function build(stage, spec, bytes, changed = () => {}) {
   if (spec.prior) buttons.append(button("Sample z", () => set(Object.fromEntries(draws()))));
   controls.append(buttons);
   if (spec.pad) stage.append(pad(spec.inputs.find(({ name }) => name === spec.pad.input), spec.pad));
-  stage.append(...views.map(([node]) => node), controls);
+  const nodes = views.map(([node]) => node), small = (node) => node.matches(".live-numbers");
+  stage.append(...nodes.filter((node) => !small(node)), element("div", { class: "live-side" }, ...nodes.filter(small), controls));
   // JupyterLab would take the arrow keys for itself.
   for (const node of stage.querySelectorAll("input, .live-pad")) node.dataset.lmSuppressShortcuts = "";
   show({});
