@@ -95,7 +95,7 @@ def plot_reconstructions(images, *reconstructions, labels=("image", "reconstruct
     if len(labels) != len(sets):
         raise ValueError(f"labels must name {len(sets)} rows; got {len(labels)}")
     n, height, width = sets[0].shape
-    figure, ax = new_figure(0.55 * n + 1.2, 0.55 * len(sets))
+    figure, ax = new_figure(0.55 * n + 0.2 + 0.09 * max(map(len, labels)), 0.55 * len(sets))
     _show(ax, _mosaic(np.concatenate(sets), len(sets), n))
     ax.set_yticks([height * (row + 0.5) - 0.5 for row in range(len(sets))], labels)
     ax.set_xticks([])
