@@ -1,0 +1,65 @@
+## The course on variational autoencoders. Targets:
+##
+##   make serve     build the book and serve it on this machine (no TensorFlow needed)
+##   make lab       open the chapters in JupyterLab, to run and change them
+##   make test      prove everything: helpers, pages in a real browser, every notebook
+##
+##   make book      build the HTML only, into _build/html
+##   make execute   run the notebooks and store their outputs; one only: NB=book/05_vae.ipynb
+##   make bench     measure speed and size
+##   make lock      resolve requirements.lock again from pyproject.toml
+##   make clean     remove what was built, and .venv
+##
+## Another Python than python3: make serve PYTHON=/path/to/python
+
+PYTHON ?= python3
+NB     ?= $(wildcard book/*.ipynb)
+
+BIN   := .venv/bin
+PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
+LOCK  := uv pip compile --universal --all-extras --python-version 3.11 pyproject.toml -o requirements.lock
+
+.PHONY: help serve lab test book execute bench lock clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^## \{0,1\}//p' Makefile
+
+serve: book
+	@$(BIN)/python tools/serve.py _build/html
+
+lab: .venv/.all
+	@$(BIN)/jupyter lab --notebook-dir=book
+
+test: .venv/.all book
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/sanitize.cfg --nbval-cell-timeout=300 book
+
+book: _build/.built
+
+execute: .venv/.all
+	@$(BIN)/python tools/execute.py $(NB)
+
+bench: .venv/.all book
+	@set -e; for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(BIN)/python $$script; done
+
+lock: .venv/.all
+	@PATH="$$PATH:$(BIN)"; command -v uv >/dev/null || $(BIN)/python -m pip install --quiet uv; $(LOCK) --quiet
+
+clean:
+	rm -rf _build .venv *.egg-info
+
+# The environment, in two sizes: enough to build the pages, and all. A changed lock installs again.
+.venv/.pages: pyproject.toml requirements.lock tools/install.py
+	@$(PYTHON) tools/install.py pages
+	@touch $@
+
+.venv/.all: pyproject.toml requirements.lock tools/install.py
+	@$(PYTHON) tools/install.py all
+	@touch .venv/.pages $@
+
+# The pages. Warnings are errors: a broken reference, citation or formula stops here.
+_build/.built: .venv/.pages $(PAGES)
+	@echo "Building the pages ..."
+	@$(BIN)/jupyter-book build . --all -W -n --keep-going -q >/dev/null
+	@touch $@
