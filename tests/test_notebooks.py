@@ -270,7 +270,7 @@ def test_execute_makes_pictures_smaller_and_leaves_what_they_show():
     shades = np.indices((80, 80)).sum(axis=0, dtype=np.uint8)[..., None].repeat(4, 2)
     shades[..., 3] = 255
     clear = np.zeros((40, 40, 4), np.uint8)    # black, but nothing of it is seen: the ground is white
-    for pixels, shown, tolerance in (few, few, 0), (shades, shades, 2), (clear, 255 + 0 * clear, 0):
+    for pixels, shown, tolerance in (few, few, 0), (shades, shades, 6), (clear, 255 + 0 * clear, 0):
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "png", compress_level=0)
         before = base64.b64encode(buffer.getvalue()).decode()
