@@ -319,7 +319,10 @@ def test_every_live_figure_of_the_book(site, page):
     for path in paths:
         page.goto(f"{site.url}/{path.relative_to(site.html)}")
         page.wait_for_function("[...document.querySelectorAll('figure.live')].every(f => f.live)")
+        for solution in page.query_selector_all(".toggle-hidden > button, .toggle-hidden .toggle-button"):
+            solution.evaluate("button => button.click()")
         for figure in page.query_selector_all("figure.live"):
+            assert figure.is_visible()
             exported = zlib.decompress(base64.b64decode(figure.query_selector("[data-part=model]").text_content()))
             spec = json.loads(figure.query_selector("[data-part=spec]").text_content())
             reader = read(exported)
