@@ -146,6 +146,16 @@ def test_chapter_is_stored_as_make_execute_would(path):
     assert cleaned == stored
 
 
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_equations_that_code_names_exist(path):
+    """A comment such as `# eq. (2.5)` cannot be a link; at least the chapter has that many numbered equations."""
+    notebook = nbformat.read(path, as_version=4)
+    labels = re.findall(r"\{math\}\n:label: (\S+)", text(notebook))
+    numbers = {f"{int(path.stem[:2])}.{n}" for n in range(1, len(labels) + 1)}
+    named = re.findall(r"# eqs?\. \(([\d.]+)\)", "\n".join(cell.source for cell in code_cells(notebook)))
+    assert set(named) <= numbers
+
+
 # The checks themselves.
 
 @cache
