@@ -63,12 +63,10 @@ def weights(page, url, path):
 
 
 def main():
-    from helpers.live.figure import _runtime
+    from helpers.live.figure import _module, _runtime
 
-    engine = (ROOT / "helpers" / "live" / "engine.mjs").read_bytes()
-    print(
-        f"engine.mjs as written {packed(engine) / 1000:.1f} kB gzipped; engine and figure as shipped {packed(_runtime().encode()) / 1000:.1f} kB"
-    )
+    for what, text in (("engine", _module("engine.mjs")), ("engine and figure", _runtime())):
+        print(f"{what}, as a page carries it: {packed(text.encode()) / 1000:.1f} kB gzipped")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with make_server(HTML) as server, sync_playwright() as playwright:
         threading.Thread(target=server.serve_forever, daemon=True).start()

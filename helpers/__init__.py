@@ -1,0 +1,1 @@
+"""What the chapters import. Importing the package itself does nothing."""

@@ -27,8 +27,10 @@ VOLATILE = {"collapsed", "execution", "ExecuteTime", "scrolled", "executionInfo"
 
 def smaller_png(encoded):
     """The picture in 128 colours, which the eye cannot tell from more here, and in a third of the bytes."""
-    image = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA")
-    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    image = Image.open(io.BytesIO(base64.b64decode(encoded)))
+    if image.mode == "P":    # it has been here before
+        return encoded
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
     palette = image.quantize(128, dither=Image.Dither.NONE)
     if image.getcolors(128) is None or palette.convert("RGB").tobytes() == image.tobytes():
         image = palette

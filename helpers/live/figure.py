@@ -26,11 +26,16 @@ STYLES = ("line", "area", "dots", "bars")
 
 
 @cache
-def _runtime():
-    """engine.mjs and figure.mjs as one module, without whole-line comments and indentation."""
-    text = "".join((FILES / name).read_text(encoding="utf-8") for name in ("engine.mjs", "figure.mjs"))
+def _module(name):
+    """A JavaScript module without whole-line comments, indentation, imports and exports."""
+    text = (FILES / name).read_text(encoding="utf-8")
     text = re.sub(r"^\s*(//.*|/?\*.*|import .*|export default .*)?\n", "", text, flags=re.M)
     return re.sub(r"^\s+|^export ", "", text, flags=re.M)
+
+
+def _runtime():
+    """What a page carries: the engine and the figure as one module."""
+    return _module("engine.mjs") + _module("figure.mjs")
 
 
 @cache
