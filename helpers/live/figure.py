@@ -77,7 +77,6 @@ class LiveFigure:
     def __init__(self, model, sliders, views, *, choices=None, alt=None, caption="", dtype="float32"):
         if not alt:
             raise ValueError(f"{type(self).__name__} needs alt: a sentence that says what the figure shows.")
-        self.model = export(model, dtype)
         self.caption = caption
         self._keras_model = model
         sliders, choices = dict(sliders), dict(choices or {})
@@ -85,6 +84,7 @@ class LiveFigure:
         for argument, left in (("sliders", sliders), ("choices", choices)):
             if left:
                 raise ValueError(f"{argument} name inputs that the model does not have: {', '.join(left)}.")
+        self.model = export(model, dtype, _samples(inputs))
         self.spec = {"alt": alt, "inputs": inputs, "views": _resolve(views, model)}
         self.poster = _small_png(self._draw_poster())
 
@@ -250,6 +250,17 @@ def _read_input(tensor, sliders, choices):
         raise ValueError(f"names of {name!r} must be {size} labels; got {len(given['names'])}.")
     item = {"name": name, "size": size, "names": list(given["names"]), "limits": limits.tolist(), "step": _step(limits)}
     return item | {"value": check_value([item], {name: given["value"]})[name]}
+
+
+def _samples(inputs, n=2048):
+    """Positions that the controls can reach, evenly spread: what the exporter fits its rounding to."""
+    rng = np.random.default_rng(0)
+    return [
+        np.eye(item["size"])[rng.integers(item["size"], size=n)]
+        if "labels" in item
+        else rng.uniform(*np.transpose(item["limits"]), size=(n, item["size"]))
+        for item in inputs
+    ]
 
 
 def _step(limits):
