@@ -65,6 +65,121 @@ def _nats(logs):
     return loss + (f" ({parts})" if parts else "") + held_out
 
 
+class _BetaSchedule(keras.callbacks.Callback):
+    """Sets ``model.beta`` before each step (or group of `steps_per_execution` steps), and to `beta` at the end of `fit`."""
+
+    def __init__(self, beta):
+        super().__init__()
+        if not 0 <= beta < float("inf"):
+            raise ValueError(f"beta must be a number of at least 0; got {beta}")
+        self.beta = beta
+
+    def share(self, epochs):
+        """The share of `beta` that is in force after so many epochs, a fraction."""
+        raise NotImplementedError
+
+    def on_train_begin(self, logs=None):
+        _check_variable(self, "beta")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        steps = self.params.get("steps")
+        _assign(self.model, "beta", self.beta * self.share(self.epoch + (batch / steps if steps else 0)))
+
+    def on_train_end(self, logs=None):
+        _assign(self.model, "beta", self.beta)
+
+
+class KLWarmUp(_BetaSchedule):
+    """Raises the weight of the KL from 0 to `beta` in a straight line over the first `epochs`, and keeps it there.
+
+    Parameters
+    ----------
+    epochs : float, above 0
+    beta : float, at least 0
+
+    References
+    ----------
+    Bowman et al., Generating Sentences from a Continuous Space, 2016; Sønderby et al., Ladder Variational Autoencoders,
+    2016.
+    """
+
+    def __init__(self, epochs, beta=1.0):
+        super().__init__(beta)
+        if not epochs > 0:
+            raise ValueError(f"epochs must be above 0; got {epochs}")
+        self.epochs = epochs
+
+    def share(self, epochs):
+        return min(epochs / self.epochs, 1.0)
+
+
+class CyclicAnnealing(_BetaSchedule):
+    """Repeats the warm-up: the epochs of `fit` are cut into `cycles` equal parts; in each the weight of the KL rises from
+    0 to `beta` over the first `share` of the part, and stays at `beta` for the rest.
+
+    Parameters
+    ----------
+    cycles : int, at least 1
+    beta : float, at least 0
+    share : float, above 0 and at most 1
+
+    References
+    ----------
+    Fu et al., Cyclical Annealing Schedule: A Simple Approach to Mitigating KL Vanishing, 2019.
+    """
+
+    def __init__(self, cycles=4, beta=1.0, share=0.5):
+        super().__init__(beta)
+        if cycles < 1 or cycles != int(cycles):
+            raise ValueError(f"cycles must be an integer of at least 1; got {cycles}")
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1; got {share}")
+        self.cycles, self.rising = cycles, share
+
+    def share(self, epochs):
+        position = epochs / self.params["epochs"] * self.cycles
+        return min(position % 1 / self.rising, 1.0)
+
+
+class FreeBits(keras.callbacks.Callback):
+    """Charges every latent for at least `nats`, whether it uses them or not: below that, shrinking its KL gains nothing.
+
+    The training loss becomes reconstruction + beta sum_j max(nats, KL_j), with KL_j averaged over the batch. After `fit`
+    the loss is as before; the metrics ``reconstruction`` and ``kl``, and `evaluate`, are not touched.
+
+    References
+    ----------
+    Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow, 2016.
+    """
+
+    def __init__(self, nats):
+        super().__init__()
+        if not 0 <= nats < float("inf"):
+            raise ValueError(f"nats must be a number of at least 0; got {nats}")
+        self.nats = nats
+
+    def on_train_begin(self, logs=None):
+        _check_variable(self, "free_bits")
+        _assign(self.model, "free_bits", self.nats)
+
+    def on_train_end(self, logs=None):
+        _assign(self.model, "free_bits", 0.0)
+
+
+def _check_variable(callback, name):
+    if not hasattr(getattr(callback.model, name, None), "assign"):
+        raise TypeError(f"{type(callback).__name__} needs a model with a variable {name}, such as helpers.models.VAE")
+
+
+def _assign(model, name, value):
+    if hasattr(model, "jax_state_sync"):  # JAX keeps the variables elsewhere while it trains
+        model.jax_state_sync()
+    getattr(model, name).assign(value)
+
+
 class _Line:
     """A line of output that can be rewritten: a display that updates in a notebook, carriage returns elsewhere."""
 

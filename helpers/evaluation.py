@@ -10,14 +10,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from helpers.data import check_images
+from helpers.data import check_images, check_labels
 from helpers.divergences import kl_standard_normal, same_shape
 from helpers.models import bernoulli_nll
 
 _ROWS = 4096  # images x samples decoded at a time: bounds memory, and keeps the pixels of one step in the cache
 
 
-def elbo(model, images, samples=1, batch_size=500, seed=0):
+def elbo(model, images, samples=1, batch_size=500, seed=0, labels=None):
     """The evidence lower bound of each image: reconstruction by sampling, minus the KL in closed form.
 
     Parameters
@@ -31,6 +31,8 @@ def elbo(model, images, samples=1, batch_size=500, seed=0):
         Draws of z for each image, averaged.
     batch_size, seed : int
         Equal seeds and batch sizes give equal results.
+    labels : (N,) integers, for a conditional model only
+        Its encoder and decoder take them as one-hot vectors in second place; the result is a bound of log p(x|y).
 
     Returns
     -------
@@ -40,16 +42,16 @@ def elbo(model, images, samples=1, batch_size=500, seed=0):
     ------
     TypeError, ValueError
         The model has no encoder or decoder, or gives values that are not finite; `samples` is below 1; the images are
-        empty, or of the wrong shape, dtype or range.
+        empty, or of the wrong shape, dtype or range; labels are out of range, missing, or not asked for.
     """
-    reconstruction, kl = elbo_terms(model, images, samples, batch_size, seed)
+    reconstruction, kl = elbo_terms(model, images, samples, batch_size, seed, labels)
     return reconstruction - kl
 
 
-def elbo_terms(model, images, samples=1, batch_size=500, seed=0):
+def elbo_terms(model, images, samples=1, batch_size=500, seed=0, labels=None):
     """The two halves of `elbo`, (N,) each: E log p(x|z), and KL(q(z|x) || p(z)). ELBO = reconstruction - KL."""
     parts = []
-    for draws in _draws(model, images, samples, batch_size, seed):
+    for draws in _draws(model, images, samples, batch_size, seed, labels):
         total = 0.0
         for log_p_x, _, kl in draws:
             total = total + log_p_x.sum(axis=1)
@@ -57,7 +59,7 @@ def elbo_terms(model, images, samples=1, batch_size=500, seed=0):
     return tuple(np.concatenate(part) for part in zip(*parts))
 
 
-def log_likelihood(model, images, samples=1000, batch_size=100, seed=0):
+def log_likelihood(model, images, samples=1000, batch_size=100, seed=0, labels=None):
     """log p(x) of each image, estimated by importance sampling with q(z|x) as the proposal.
 
     log 1/K sum_k p(x, z_k) / q(z_k|x), with z_k from q. Its mean over draws is below log p(x) and rises towards it with
@@ -70,7 +72,7 @@ def log_likelihood(model, images, samples=1000, batch_size=100, seed=0):
     Autoencoders, 2016.
     """
     parts = []
-    for draws in _draws(model, images, samples, batch_size, seed):
+    for draws in _draws(model, images, samples, batch_size, seed, labels):
         total = -np.inf
         for log_p_x, log_ratio, _ in draws:
             total = np.logaddexp(total, np.logaddexp.reduce(log_p_x + log_ratio, axis=1))
@@ -78,7 +80,7 @@ def log_likelihood(model, images, samples=1000, batch_size=100, seed=0):
     return np.concatenate(parts)
 
 
-def _draws(model, images, samples, batch_size, seed):
+def _draws(model, images, samples, batch_size, seed, labels):
     """For each batch of images an iterator over chunks of its draws of z: log p(x|z), log p(z)/q(z|x), and the KL."""
     for part in ("encoder", "decoder"):
         if not hasattr(model, part):
@@ -92,6 +94,7 @@ def _draws(model, images, samples, batch_size, seed):
         raise ValueError(f"images have the shape {images.shape}, but the encoder takes {tuple(shape)}")
     if not len(images):
         raise ValueError("images is empty")
+    condition = _condition(model, labels, len(images))
 
     chunk = min(samples, max(1, _ROWS // batch_size))
     weigh = _Weights(model, chunk, seed)
@@ -105,26 +108,41 @@ def _draws(model, images, samples, batch_size, seed):
 
     scale = np.float32(255 if images.dtype == np.uint8 else 1)
     for start in range(0, len(images), batch_size):
-        yield chunks(images[start : start + batch_size].astype(np.float32) / scale)
+        rows = slice(start, start + batch_size)
+        yield chunks([images[rows].astype(np.float32) / scale, *(y[rows] for y in condition)])
+
+
+def _condition(model, labels, n):
+    """[] or [one-hot labels (n, classes)], as the encoder asks."""
+    if len(model.encoder.inputs) == 1:
+        if labels is not None:
+            raise ValueError("labels were given, but the encoder takes images alone")
+        return []
+    if labels is None:
+        raise ValueError("labels are missing: the encoder takes images and their class")
+    classes = model.encoder.inputs[1].shape[1]
+    return [np.eye(classes, dtype=np.float32)[check_labels(labels, n, classes)]]
 
 
 class _Weights(keras.Model):
-    """images -> log p(x|z) and log p(z) - log q(z|x), each (batch, chunk), for draws z of q; and KL(q || p)."""
+    """[images] or [images, y] -> log p(x|z) and log p(z) - log q(z|x), each (batch, chunk), for draws z of q; KL(q || p)."""
 
     def __init__(self, model, chunk, seed):
         super().__init__(name="importance_weights")
         self.encoder, self.decoder, self.chunk = model.encoder, model.decoder, chunk
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, images):
-        mean, log_var = self.encoder(images)
+    def call(self, inputs):
+        images, *condition = inputs
+        mean, log_var = self.encoder(inputs if condition else images)
         kl = kl_standard_normal(mean, log_var)
         mean, log_var = mean[:, None], log_var[:, None]
         batch, _, latents = ops.shape(mean)
         eps = keras.random.normal((batch, self.chunk, latents), seed=self.seed_generator)
         z = mean + ops.exp(log_var / 2) * eps
         log_ratio = 0.5 * ops.sum(eps * eps + log_var - z * z, axis=-1)
-        logits = self.decoder(ops.reshape(z, (-1, latents)))
+        z = [ops.reshape(z, (-1, latents)), *(ops.repeat(y, self.chunk, axis=0) for y in condition)]
+        logits = self.decoder(z if condition else z[0])
         log_p_x = -bernoulli_nll(ops.repeat(images, self.chunk, axis=0), logits)
         return ops.reshape(log_p_x, (-1, self.chunk)), log_ratio, kl
 
@@ -177,3 +195,112 @@ def hole_fraction(codes, cells=20, share=0.1):
     column, row = np.searchsorted(edges, white)
     counts = np.bincount(cells * row + column, minlength=cells**2)
     return float((counts < share * len(codes) / cells**2).mean())
+
+
+def mutual_information(codes, factors, bins=20):
+    """I(z_j; v_k) in nats between every latent and every factor: (latents, factors), from counts.
+
+    Each latent is cut into `bins` parts of equal width, so shifting or scaling it changes nothing. Counting N pairs
+    puts the result too high, by about (bins - 1) (values of the factor - 1) / 2 N.
+
+    Parameters
+    ----------
+    codes : (N, latents)
+        Posterior means of N images.
+    factors : (N, factors) integers
+        What the images were made from, as `helpers.data.load_sprites` returns it.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, values that are not finite, factors that are not integers, or `bins` below 2.
+    """
+    codes, factors = _check_codes(codes, factors)
+    if bins < 2:
+        raise ValueError(f"bins must be at least 2; got {bins}")
+    low, width = codes.min(axis=0), np.ptp(codes, axis=0)
+    cells = np.minimum((codes - low) / np.where(width > 0, width, 1) * bins, bins - 1).astype(int)
+    result = np.empty((codes.shape[1], factors.shape[1]))
+    for (j, k), _ in np.ndenumerate(result):
+        joint = np.zeros((bins, factors[:, k].max() + 1))
+        np.add.at(joint, (cells[:, j], factors[:, k]), 1 / len(codes))
+        result[j, k] = _entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1)) - _entropy(joint)
+    return np.maximum(result, 0)
+
+
+def mutual_information_gap(codes, factors, bins=20):
+    """MIG: by how much the latent that knows most of a factor is ahead of the next, as a share of the factor's entropy.
+
+    The mean over the factors of (I of the first latent - I of the second) / H(factor): 1 if each factor has a latent
+    to itself, 0 if every factor is spread over two latents or known to none. Parameters and errors are those of
+    `mutual_information`; at least two latents are needed, and no factor may be constant.
+
+    References
+    ----------
+    Chen, Li, Grosse and Duvenaud, Isolating Sources of Disentanglement in Variational Autoencoders, 2018, Section 4.
+    """
+    information = mutual_information(codes, factors, bins)
+    if len(information) < 2:
+        raise ValueError("codes must have at least 2 latents: the gap is between the first and the second")
+    entropy = np.array([_entropy(np.bincount(column) / len(column)) for column in np.asarray(factors).T])
+    if not entropy.all():
+        raise ValueError(f"factors must vary; column {int(np.argmin(entropy))} is constant")
+    second, first = np.sort(information, axis=0)[-2:]
+    return float(np.mean((first - second) / entropy))
+
+
+def factor_vae_score(codes, factors, draws=2000, batch=64, seed=0):
+    """How well one guesses which factor was held fixed from which latent then varies least.
+
+    A draw picks a factor, a value of it, and `batch` images with that value; its vote is the latent whose variance over
+    them, divided by its variance over all images, is smallest. Half of the draws teach which factor each latent votes
+    for most, the other half are guessed; the score is the share guessed right. Latents that are constant over all
+    images do not vote; if none is left the score is 0. A second latent for the same factor costs nothing.
+
+    Parameters
+    ----------
+    codes : (N, latents)
+    factors : (N, factors) integers
+    draws, batch : int, at least 2
+    seed : int
+
+    References
+    ----------
+    Kim and Mnih, Disentangling by Factorising, 2018, Section 4.
+    """
+    codes, factors = _check_codes(codes, factors)
+    for name, value in (("draws", draws), ("batch", batch)):
+        if value < 2:
+            raise ValueError(f"{name} must be at least 2; got {value}")
+    codes = codes[:, np.ptp(codes, axis=0) > 0]
+    if not codes.shape[1]:
+        return 0.0
+    codes = (codes - codes.mean(axis=0)) / codes.std(axis=0)
+    rng = np.random.default_rng(seed)
+    fixed = rng.integers(factors.shape[1], size=draws)
+    votes = np.empty(draws, int)
+    for i, k in enumerate(fixed):
+        rows = np.flatnonzero(factors[:, k] == rng.choice(np.unique(factors[:, k])))
+        votes[i] = codes[rng.choice(rows, batch)].var(axis=0).argmin()
+    half = draws // 2
+    counts = np.zeros((codes.shape[1], factors.shape[1]), int)
+    np.add.at(counts, (votes[:half], fixed[:half]), 1)
+    return float(np.mean(counts.argmax(axis=1)[votes[half:]] == fixed[half:]))
+
+
+def _entropy(p):
+    p = p[p > 0]
+    return -np.sum(p * np.log(p))
+
+
+def _check_codes(codes, factors):
+    codes, factors = np.asarray(codes, float), np.asarray(factors)
+    if codes.ndim != 2 or not len(codes):
+        raise ValueError(f"codes must have the shape (N, latents); got {codes.shape}")
+    if not np.isfinite(codes).all():
+        raise ValueError("codes holds values that are not finite (NaN or infinity)")
+    if factors.ndim != 2 or len(factors) != len(codes):
+        raise ValueError(f"factors must have the shape ({len(codes)}, factors), a row for each code; got {factors.shape}")
+    if not np.issubdtype(factors.dtype, np.integer) or factors.min() < 0:
+        raise ValueError("factors must be integers, 0 or above")
+    return codes, factors

@@ -5,7 +5,7 @@ from functools import cached_property
 import keras
 from keras import ops
 
-from helpers.data import check_images
+from helpers.data import check_images, check_labels
 from helpers.divergences import kl_standard_normal, known_values, same_shape
 from helpers.layers import Sampling
 
@@ -35,7 +35,9 @@ class VAE(keras.Model):
     decoder : keras.Model
         z -> **logits** of the pixels, shaped as the images.
     beta : float, at least 0
-        Weight of the KL. It is a variable: a callback may change it during training by ``vae.beta.assign(...)``.
+        Weight of the KL. It is a variable: a callback may change it during training by ``vae.beta.assign(...)``. So is
+        ``vae.free_bits`` (nats, 0 at first): what the training loss charges for each latent at least; see
+        `helpers.callbacks.FreeBits`.
     binarise : bool
         Draw 0/1 images from the grey ones anew at each step (dynamic binarisation), as input and target alike.
     seed : int, optional
@@ -53,6 +55,7 @@ class VAE(keras.Model):
         _check_networks(encoder, decoder)
         self.encoder, self.decoder = encoder, decoder
         self.beta = self.add_weight(initializer=keras.initializers.Constant(beta), trainable=False, name="beta")
+        self.free_bits = self.add_weight(initializer="zeros", trainable=False, name="free_bits")
         self.binarise = bool(binarise)
         self.seed = seed
         self.sampling = Sampling(seed)
@@ -66,10 +69,11 @@ class VAE(keras.Model):
         probabilities = keras.layers.Activation("sigmoid")(self.decoder.outputs[0])
         return keras.Model(self.decoder.inputs, probabilities, name="generator")
 
-    def call(self, images):
+    def call(self, images, condition=None):
         images = self.prepare(images)
-        mean, log_var = self.encoder(images)
-        logits = self.decoder(self.sampling([mean, log_var]))
+        mean, log_var = self.encoder(images if condition is None else [images, condition])
+        z = self.sampling([mean, log_var])
+        logits = self.decoder(z if condition is None else [z, condition])
         return {"images": images, "mean": mean, "log_var": log_var, "logits": logits}
 
     def prepare(self, images):
@@ -90,10 +94,13 @@ class VAE(keras.Model):
             ops.cast(y_pred[name], "float32") for name in ("images", "mean", "log_var", "logits")
         )
         reconstruction = ops.mean(bernoulli_nll(images, logits))
-        kl = ops.mean(kl_standard_normal(mean, log_var))
+        rows = [ops.reshape(tensor, (-1, 1)) for tensor in (mean, log_var)]
+        kl = ops.mean(ops.reshape(kl_standard_normal(*rows), ops.shape(mean)), axis=0)  # of each latent
         self.reconstruction_tracker.update_state(reconstruction, sample_weight=ops.shape(images)[0])
-        self.kl_tracker.update_state(kl, sample_weight=ops.shape(images)[0])
-        return reconstruction + self.beta * kl
+        self.kl_tracker.update_state(ops.sum(kl), sample_weight=ops.shape(images)[0])
+        if training:
+            kl = ops.maximum(kl, self.free_bits)
+        return reconstruction + self.beta * ops.sum(kl)
 
     def fit(self, x=None, *args, **kwargs):
         self._check_images(x)
@@ -112,7 +119,8 @@ class VAE(keras.Model):
         images = x[0] if isinstance(x, (list, tuple)) else x
         values = known_values(images) if hasattr(images, "dtype") else None
         if values is not None:
-            check_images(values)
+            if not len(check_images(values)):
+                raise ValueError("images is empty")
             self._check_shape(values)
 
     def _check_shape(self, images):
@@ -136,6 +144,60 @@ class VAE(keras.Model):
         deserialize = keras.saving.deserialize_keras_object
         networks = {name: deserialize(config[name]) for name in ("encoder", "decoder")}
         return cls(**{**config, **networks})
+
+
+@keras.saving.register_keras_serializable("helpers")
+class ConditionalVAE(VAE):
+    """A VAE of images given their class: p(x|z, y) and q(z|x, y), with the prior N(0, I) for z whatever the class.
+
+    `fit`, `evaluate` and `predict` take a pair ``[images, labels]``: the images as for `VAE`, and labels (N,), integers
+    from 0 to classes - 1. The networks see each label as a one-hot vector. The loss is `VAE`'s; at beta = 1 it is
+    -ELBO of log p(x|y).
+
+    Parameters
+    ----------
+    encoder : keras.Model
+        [images, y] -> [mean, log_var], y one-hot (batch, classes).
+    decoder : keras.Model
+        [z, y] -> logits of the pixels. ``generator`` takes the same and returns probabilities.
+    beta, binarise, seed
+        As for `VAE`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The networks do not fit each other; labels are not integers in range, or not one for each image.
+
+    References
+    ----------
+    Kingma, Rezende, Mohamed and Welling, Semi-supervised Learning with Deep Generative Models, 2014, model M2; Sohn, Lee
+    and Yan, Learning Structured Output Representation using Deep Conditional Generative Models, 2015.
+    """
+
+    def __init__(self, encoder, decoder, beta=1.0, binarise=False, seed=None, name="conditional_vae", **kwargs):
+        for network, what in ((encoder, "images"), (decoder, "z")):
+            if len(network.inputs) != 2 or len(network.inputs[1].shape) != 2:
+                shapes = [tuple(tensor.shape) for tensor in network.inputs]
+                raise ValueError(f"{network.name} must take [{what}, y], y (batch, classes); it takes {shapes}")
+        classes = [network.inputs[1].shape[1] for network in (encoder, decoder)]
+        if classes[0] != classes[1]:
+            raise ValueError(f"decoder takes {classes[1]} classes, but the encoder takes {classes[0]}")
+        self.classes = classes[0]
+        super().__init__(encoder, decoder, beta, binarise, seed, name=name, **kwargs)
+
+    def call(self, inputs):
+        images, labels = inputs
+        return super().call(images, ops.one_hot(ops.cast(labels, "int32"), self.classes, dtype=self.compute_dtype))
+
+    def _check_images(self, x):
+        """As far as the values are known; see `VAE`."""
+        if isinstance(x, (list, tuple)) or hasattr(x, "dtype"):
+            if not isinstance(x, (list, tuple)) or len(x) != 2:
+                raise ValueError(f"{self.name} takes a pair [images, labels]; got {type(x).__name__}")
+            super()._check_images(x)
+            images, labels = (known_values(part) for part in x)
+            if images is not None and labels is not None:
+                check_labels(labels, len(images), self.classes)
 
 
 def _check_networks(encoder, decoder):

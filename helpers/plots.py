@@ -5,12 +5,17 @@ dots per inch. The colours of `PALETTE` are told apart by colour-blind readers; 
 is written as well.
 """
 
+import base64
+import hashlib
+import html
 import io
+from pathlib import Path
 from statistics import NormalDist
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 # One colour for each of ten classes: Paul Tol's "muted" scheme, its pale grey replaced by a darker one.
 PALETTE = (
@@ -191,3 +196,81 @@ def plot_curve(x, *ys, xlabel, ylabel, labels=None, marker=None, logx=False, tit
     if labels:
         ax.legend()
     return figure
+
+
+class Animation:
+    """Figures shown one after the other, over and over: an animated WebP, with a still and a box that pauses it.
+
+    No script takes part. Readers who asked their system for less motion see the still, and the box starts the animation;
+    in print there is the still alone.
+
+    Parameters
+    ----------
+    frames : sequence of at least two figures, of one size
+    alt : str
+        What the animation shows, for readers who do not see it.
+    caption : str
+        Text below it.
+    milliseconds : int
+        How long each frame is shown.
+    still : int
+        Which of the frames stands still; the last if left out.
+    """
+
+    def __init__(self, frames, *, alt, caption, milliseconds=800, still=-1):
+        if len(frames) < 2:
+            raise ValueError(f"frames must be at least 2 figures; got {len(frames)}")
+        if not alt or not caption:
+            raise ValueError("Animation needs alt, a sentence that says what it shows, and a caption")
+        if milliseconds < 100:
+            raise ValueError(f"milliseconds must be at least 100; got {milliseconds}")
+        pictures = [Image.open(io.BytesIO(figure._repr_png_())).convert("RGB") for figure in frames]
+        if len({picture.size for picture in pictures}) > 1:
+            raise ValueError(f"frames must have one size; got {sorted({picture.size for picture in pictures})} (pixels)")
+        self.alt, self.caption, self.size = alt, caption, pictures[0].size
+        options = {"save_all": True, "append_images": pictures[1:], "duration": milliseconds, "loop": 0}
+        self.webp, self.still = _webp(pictures[0], **options), _webp(pictures[still])
+
+    def save(self, path):
+        """Writes the animation to a .webp file, and the still beside it, as `name-still.webp`."""
+        path = Path(path)
+        if path.suffix != ".webp":
+            raise ValueError(f"path must end in .webp; got {str(path)!r}")
+        path.write_bytes(self.webp)
+        path.with_name(f"{path.stem}-still.webp").write_bytes(self.still)
+
+    def _repr_html_(self):
+        moving, still = (f"data:image/webp;base64,{base64.b64encode(data).decode()}" for data in (self.webp, self.still))
+        key = "animation-" + hashlib.sha256(self.webp).hexdigest()[:8]
+        width, height = self.size
+        alt, size = html.escape(self.alt), f'width="{width}" height="{height}"'
+        return (
+            f'<figure class="animation">\n<style>{_ANIMATION_STYLE}</style>\n'
+            f'<input type="checkbox" id="{key}"> <label for="{key}"></label>\n'
+            f'<img class="moving" src="{moving}" alt="{alt}" {size}>\n'
+            f'<img class="still" src="{still}" alt="{alt}" {size}>\n'
+            f"<figcaption>{html.escape(self.caption)}</figcaption>\n</figure>"
+        )
+
+    def __repr__(self):
+        return f"Animation({self.size[0]} x {self.size[1]} pixels, {len(self.webp) / 1000:.0f} kB)"
+
+
+def _webp(picture, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, format="webp", quality=70, method=6, **options)
+    return buffer.getvalue()
+
+
+_ANIMATION_STYLE = (
+    ".animation .still, .animation input:checked ~ .moving { display: none } "
+    ".animation input:checked ~ .still { display: block } "
+    '.animation label::before { content: "Pause" } '
+    "@media (prefers-reduced-motion: reduce) { "
+    ".animation .moving, .animation input:checked ~ .still { display: none } "
+    ".animation .still, .animation input:checked ~ .moving { display: block } "
+    '.animation label::before { content: "Play" } } '
+    "@media print { .animation .still { display: block !important } "
+    ".animation .moving, .animation input, .animation label { display: none !important } } "
+    ".animation img { max-width: 100%; height: auto }"
+)

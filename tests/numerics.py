@@ -7,10 +7,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from helpers.callbacks import FreeBits, KLWarmUp
 from helpers.divergences import kl_normal, kl_standard_normal
 from helpers.evaluation import elbo, log_likelihood
 from helpers.layers import Sampling
-from helpers.models import VAE
+from helpers.models import VAE, ConditionalVAE
 
 keras.utils.set_random_seed(0)
 rng = np.random.default_rng(0)
@@ -56,5 +57,22 @@ with tempfile.TemporaryDirectory() as folder:
 np.testing.assert_allclose(elbo(again, images, samples=16, batch_size=128), bound, rtol=1e-5)
 z = rng.normal(size=(5, 2)).astype(np.float32)
 np.testing.assert_allclose(again.generator.predict_on_batch(z), vae.generator.predict_on_batch(z), rtol=1e-5)
+
+# So does a conditional one; callbacks reach the loss in the middle of an epoch.
+x, y, z, c = keras.Input((3, 3)), keras.Input((2,)), keras.Input((2,)), keras.Input((2,))
+h = layers.Concatenate()([layers.Flatten()(x), y])
+encoder = keras.Model([x, y], [layers.Dense(2)(h), layers.Dense(2)(h)])
+decoder = keras.Model([z, c], layers.Reshape((3, 3))(layers.Dense(9)(layers.Concatenate()([z, c]))))
+cvae, labels = ConditionalVAE(encoder, decoder, seed=0), np.arange(512) % 2
+cvae.compile(keras.optimizers.SGD(0.0))
+losses = {}
+for name, callbacks in ("beta 1", []), ("warm-up", [KLWarmUp(1)]), ("free bits", [FreeBits(5.0)]):
+    history = cvae.fit([images, labels], batch_size=64, epochs=1, verbose=0, callbacks=callbacks).history
+    losses[name] = history["loss"][0] - history["reconstruction"][0]
+    kl = history["kl"][0]
+np.testing.assert_allclose(losses["beta 1"], kl, rtol=1e-4)
+np.testing.assert_allclose(losses["warm-up"], kl * 3.5 / 8, rtol=0.1)  # the mean of 0, 1/8, ..., 7/8
+np.testing.assert_allclose(losses["free bits"], 10, rtol=1e-4)
+elbo(cvae, images, labels=labels)
 
 print(keras.backend.backend(), "ok")

@@ -4,9 +4,12 @@ import sys
 import keras
 import nbformat
 import numpy as np
+import pytest
+from keras import layers
 from nbclient import NotebookClient
 
-from helpers.callbacks import ProgressBar
+from helpers.callbacks import CyclicAnnealing, FreeBits, KLWarmUp, ProgressBar
+from helpers.models import VAE
 
 
 def fit(**kwargs):
@@ -85,3 +88,97 @@ bar.on_train_end()
     (output,) = notebook.cells[0].outputs
     assert output.output_type == "display_data"
     assert output.data == {"text/plain": "2 epochs, loss 1.0 nats"}
+
+
+# -- schedules of the KL -------------------------------------------------------------------------------------------
+
+images = np.random.default_rng(0).random((80, 6)).astype(np.float32)
+
+
+def small_vae(beta=1.0):
+    keras.utils.set_random_seed(0)
+    x, z = keras.Input((6,)), keras.Input((2,))
+    vae = VAE(
+        keras.Model(x, [layers.Dense(2)(x), layers.Dense(2)(x)]), keras.Model(z, layers.Dense(6)(z)), beta=beta, seed=0
+    )
+    vae.compile(keras.optimizers.Adam(1e-2))
+    return vae
+
+
+class Record(keras.callbacks.Callback):
+    def __init__(self, name="beta"):
+        super().__init__()
+        self.name, self.values = name, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.values.append(float(getattr(self.model, self.name)))
+
+
+def betas(callback, **kwargs):
+    vae, record = small_vae(), Record()
+    vae.fit(images, batch_size=8, verbose=0, callbacks=[callback, record], **kwargs)  # ten steps an epoch
+    assert float(vae.beta) == pytest.approx(callback.beta)
+    return record.values
+
+
+def test_warm_up_rises_step_by_step_and_stays():
+    expected = [*np.arange(15) * 4 / 15, *[4] * 15]
+    np.testing.assert_allclose(betas(KLWarmUp(1.5, beta=4.0), epochs=3), expected, rtol=1e-6)
+    np.testing.assert_allclose(betas(KLWarmUp(2), epochs=3, initial_epoch=1), [*0.5 + np.arange(10) / 20, *[1] * 10], rtol=1e-6)
+
+
+def test_cyclic_annealing_starts_again():
+    cycle = [*np.arange(5) / 5, *[1] * 5]
+    np.testing.assert_allclose(betas(CyclicAnnealing(cycles=3), epochs=3), cycle * 3, rtol=1e-6, atol=1e-6)
+    slow = [*np.arange(15) / 15]
+    np.testing.assert_allclose(betas(CyclicAnnealing(cycles=2, share=1), epochs=3), slow * 2, rtol=1e-6, atol=1e-6)
+
+
+def test_warm_up_is_what_the_loss_sees():
+    vae = small_vae()
+    history = vae.fit(images, batch_size=80, epochs=4, verbose=0, callbacks=[KLWarmUp(4, beta=2.0)]).history
+    weights = (np.array(history["loss"]) - history["reconstruction"]) / history["kl"]
+    np.testing.assert_allclose(weights, [0, 0.5, 1, 1.5], atol=1e-3)
+
+
+def test_free_bits_keep_the_latents_alive():
+    kl = {}
+    for nats in (0.0, 0.3):
+        vae = small_vae(beta=50.0)  # enough to close every latent
+        vae.compile(keras.optimizers.Adam(3e-2))
+        vae.fit(images, batch_size=8, epochs=60, verbose=0, callbacks=[FreeBits(nats)])
+        kl[nats] = vae.evaluate(images, verbose=0, return_dict=True)["kl"]
+    assert kl[0.0] < 0.02 and kl[0.3] > 0.2
+
+
+def test_free_bits_charge_each_latent_at_least_so_much_while_training_only():
+    vae, record = small_vae(beta=2.0), Record("free_bits")
+    report = vae.fit(images, batch_size=80, epochs=1, verbose=0, callbacks=[FreeBits(7.0), record]).history
+    assert record.values == [7.0] and float(vae.free_bits) == 0
+    assert report["kl"][0] < 14
+    assert report["loss"][0] == pytest.approx(report["reconstruction"][0] + 2 * (7 + 7), rel=1e-5)
+    report = vae.evaluate(images, verbose=0, return_dict=True)
+    assert report["loss"] == pytest.approx(report["reconstruction"] + 2 * report["kl"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: KLWarmUp(0), "epochs must be above 0; got 0"),
+        (lambda: KLWarmUp(2, beta=-1), "beta must be a number of at least 0; got -1"),
+        (lambda: KLWarmUp(2, beta=float("nan")), "beta must be"),
+        (lambda: CyclicAnnealing(0), "cycles must be an integer of at least 1; got 0"),
+        (lambda: CyclicAnnealing(1.5), "cycles must be an integer"),
+        (lambda: CyclicAnnealing(share=0), "share must be above 0 and at most 1; got 0"),
+        (lambda: FreeBits(-0.1), "nats must be a number of at least 0; got -0.1"),
+    ],
+)
+def test_schedules_that_cannot_be(build, says):
+    with pytest.raises(ValueError, match=says):
+        build()
+
+
+@pytest.mark.parametrize("callback", [KLWarmUp(1), CyclicAnnealing(), FreeBits(0.1)], ids=lambda c: type(c).__name__)
+def test_schedules_need_a_vae(callback):
+    with pytest.raises(TypeError, match=f"{type(callback).__name__} needs a model with a variable"):
+        fit(epochs=1, callbacks=[callback])

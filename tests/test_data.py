@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import data
-from helpers.data import binarise, load_mnist
+from helpers.data import SPRITE_FACTORS, binarise, check_labels, load_mnist, load_sprites
 
 
 def test_mnist_is_the_known_one():
@@ -109,3 +109,66 @@ def test_binarise_refuses_what_is_not_an_image(images, error, text):
 def test_binarise_wants_a_generator(rng):
     with pytest.raises(TypeError, match="default_rng"):
         binarise(np.zeros(3), rng)
+
+
+# -- sprites -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_sprites_are_where_and_as_large_as_their_factors_say(size):
+    images, factors = load_sprites(size)
+    assert images.shape == (9216, size, size) and images.dtype == np.uint8
+    assert np.array_equal(np.unique(factors, axis=0), factors)  # each combination once, in order
+    assert (factors.max(axis=0) + 1).tolist() == list(SPRITE_FACTORS.values()) == [3, 4, 12, 8, 8]
+
+    ink = images / 255
+    area = ink.sum(axis=(1, 2)) / (size / 32) ** 2
+    sides = np.linspace(0.55, 1, 4) * 7
+    np.testing.assert_allclose(area, sides[factors[:, 1]] ** 2, rtol=0.03)  # whatever the shape and its rotation
+    middle = (size - 1) / 2 + size / 16 * (factors[:, 3:] - 3.5)
+    rows, columns = np.mgrid[:size, :size]
+    for axis, place in enumerate((columns, rows)):
+        found = (ink * place).sum(axis=(1, 2)) / ink.sum(axis=(1, 2))
+        np.testing.assert_allclose(found, middle[:, axis], atol=0.05)
+
+
+def test_every_sprite_is_different_whole_and_smooth_at_its_edge():
+    images, _ = load_sprites()
+    flat = images.reshape(len(images), -1).astype(np.float32)
+    assert len(np.unique(flat, axis=0)) == len(flat)
+    assert not (images[:, [0, -1]].any() or images[:, :, [0, -1]].any())  # nothing is cut off
+    assert len(np.unique(images)) > 30
+
+
+def test_sprites_turn_by_15_degrees_a_step_anticlockwise():
+    images, factors = load_sprites(64)
+    rows, columns = np.mgrid[:64, :64]
+    triangles = images[(factors[:, 0] == 1) & (factors[:, 1] == 3) & (factors[:, 3] == 4) & (factors[:, 4] == 4)] / 255.0
+    angles = []
+    for ink in triangles:  # the tip is what lies farthest from the centre of mass
+        x, y = ((ink * place).sum() / ink.sum() for place in (columns, rows))
+        far = np.hypot(columns - x, rows - y) * (ink > 0.3)
+        row, column = np.unravel_index(far.argmax(), far.shape)
+        angles.append(np.degrees(np.arctan2(y - row, column - x)))
+    np.testing.assert_allclose(angles, 90 - 82.5 + 15 * np.arange(12), atol=6)
+
+
+@pytest.mark.parametrize("size", [0, 16, 48, 32.0, "32"])
+def test_sprites_of_no_size(size):
+    with pytest.raises(ValueError, match="size must be a multiple of 32"):
+        load_sprites(size)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "says"),
+    [
+        ([0, 1], ValueError, r"shape \(3,\), one for each image; got \(2,\)"),
+        ([[0, 1, 2]], ValueError, "shape"),
+        ([0.0, 1.0, 2.0], TypeError, "integers; got dtype float64"),
+        ([0, 1, 10], ValueError, r"0\.\.9; got values from 0 to 10"),
+        ([-1, 1, 2], ValueError, "from -1 to 2"),
+    ],
+)
+def test_labels_that_are_not(labels, error, says):
+    with pytest.raises(error, match=says):
+        check_labels(labels, 3, 10)

@@ -4,8 +4,18 @@ import pytest
 from keras import layers, ops
 from numpy.polynomial.hermite_e import hermegauss
 
+from helpers.data import load_sprites
 from helpers.divergences import kl_standard_normal
-from helpers.evaluation import active_units, elbo, elbo_terms, hole_fraction, log_likelihood
+from helpers.evaluation import (
+    active_units,
+    elbo,
+    elbo_terms,
+    factor_vae_score,
+    hole_fraction,
+    log_likelihood,
+    mutual_information,
+    mutual_information_gap,
+)
 
 rng = np.random.default_rng(0)
 
@@ -160,3 +170,119 @@ def test_hole_fraction():
 def test_hole_fraction_refuses(codes):
     with pytest.raises(ValueError, match="codes"):
         hole_fraction(codes)
+
+
+# -- conditional models --------------------------------------------------------------------------------------------
+
+
+class ConditionalModel:
+    """Two classes; the class moves the mean of q and the logits of p."""
+
+    def __init__(self):
+        x, y, z, c = keras.Input((6,)), keras.Input((2,)), keras.Input((1,)), keras.Input((2,))
+        mean, log_var, decode = layers.Dense(1), layers.Dense(1), layers.Dense(6)
+        join = layers.Concatenate()
+        self.encoder = keras.Model([x, y], [mean(join([x, y])), log_var(x)])
+        self.decoder = keras.Model([z, c], decode(join([z, c])))
+        mean.set_weights([np.array([[0.1]] * 6 + [[0.8], [-0.8]]), np.zeros(1)])
+        log_var.set_weights([np.zeros((6, 1)), np.array([0.3])])
+        decode.set_weights([np.vstack([np.linspace(-2, 2, 6), np.ones(6), -np.ones(6)]), np.zeros(6)])
+
+
+def test_conditional_bounds_are_those_of_the_class():
+    """For each class apart, the conditional model is an unconditional one with other constants."""
+    model, labels = ConditionalModel(), rng.integers(0, 2, size=len(images))
+    found = elbo(model, images, samples=4000, labels=labels)
+    likelihood = log_likelihood(model, images, samples=4000, labels=labels)
+    for label, sign in enumerate((1, -1)):
+        plain, rows = Model(mean=0.8 * sign, log_var=0.3), labels == label
+        plain.b = np.full(6, float(sign))
+        reconstruction, kl = plain.exact_elbo_terms(images[rows])
+        np.testing.assert_allclose(found[rows], reconstruction - kl, atol=0.2)
+        np.testing.assert_allclose(likelihood[rows], plain.log_p_x(images[rows]), atol=0.05)
+
+
+def test_labels_are_asked_for_where_they_belong():
+    with pytest.raises(ValueError, match="labels are missing"):
+        elbo(ConditionalModel(), images)
+    with pytest.raises(ValueError, match="the encoder takes images alone"):
+        elbo(Model(), images, labels=np.zeros(len(images), int))
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.1; got values from 0 to 2"):
+        log_likelihood(ConditionalModel(), images, labels=np.arange(len(images)) % 3)
+
+
+# -- disentanglement -----------------------------------------------------------------------------------------------
+
+factors = load_sprites()[1]
+SCORES = {"MIG": mutual_information_gap, "FactorVAE": factor_vae_score}
+
+
+@pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
+def test_scores_of_known_codes(score):
+    assert score(factors, factors) >= 0.9  # a latent for each factor
+    assert score(np.zeros((len(factors), 7)), factors) <= 0.2
+    noise = np.random.default_rng(1).normal(size=(len(factors), 7))
+    assert score(noise, factors) <= 0.35
+
+
+def test_a_second_latent_for_the_same_factor_costs_all_of_mig_and_nothing_of_the_other():
+    twice = np.hstack([factors, factors])
+    assert mutual_information_gap(twice, factors) <= 0.1
+    assert factor_vae_score(twice, factors) >= 0.9
+
+
+def test_a_rotation_of_the_codes_lowers_both():
+    turned = (factors - factors.mean(axis=0)) / factors.std(axis=0) @ np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    assert mutual_information_gap(turned, factors) < 0.5 and factor_vae_score(turned, factors) < 0.9
+
+
+@pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
+def test_order_scale_and_place_of_the_latents_do_not_matter(score):
+    draw = np.random.default_rng(0)
+    codes = np.hstack([factors @ draw.normal(size=(5, 4)), draw.normal(size=(len(factors), 2))])
+    moved = codes[:, draw.permutation(6)] * np.array([0.001, 1, 1000, -3, 7, -0.2]) + 5
+    assert score(moved, factors) == pytest.approx(score(codes, factors), abs=0.02)
+
+
+def test_mutual_information_is_the_entropy_of_what_is_told():
+    codes = np.stack([factors[:, 0], factors[:, 2] // 3, 0 * factors[:, 0]], axis=1)
+    told = mutual_information(codes, factors)
+    np.testing.assert_allclose(told[0], [np.log(3), 0, 0, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(told[1], [0, 0, np.log(4), 0, 0], atol=1e-9)
+    np.testing.assert_allclose(told[2], 0, atol=1e-9)
+
+
+def test_mutual_information_of_correlated_gaussians():
+    """-log(1 - rho^2) / 2, for a factor that is itself a Gaussian cut finely."""
+    draw, rho = np.random.default_rng(0), 0.8
+    v = draw.normal(size=200_000)
+    z = rho * v + np.sqrt(1 - rho**2) * draw.normal(size=len(v))
+    fine = np.digitize(v, np.linspace(-3, 3, 41))[:, None]
+    assert mutual_information(z[:, None], fine, bins=60)[0, 0] == pytest.approx(-0.5 * np.log(1 - rho**2), abs=0.02)
+
+
+@pytest.mark.parametrize("score", [*SCORES.values(), mutual_information])
+@pytest.mark.parametrize(
+    ("codes", "given", "says"),
+    [
+        (factors[:, 0], factors, r"codes must have the shape \(N, latents\)"),
+        (np.where(factors == 1, np.nan, factors), factors, "codes holds values that are not finite"),
+        (factors, factors[:-1], r"factors must have the shape \(9216, factors\)"),
+        (factors, factors + 0.5, "factors must be integers"),
+        (factors, factors - 1, "factors must be integers, 0 or above"),
+    ],
+)
+def test_codes_and_factors_that_are_not(score, codes, given, says):
+    with pytest.raises(ValueError, match=says):
+        score(codes, given)
+
+
+def test_scores_that_cannot_be():
+    with pytest.raises(ValueError, match="at least 2 latents"):
+        mutual_information_gap(factors[:, :1], factors)
+    with pytest.raises(ValueError, match="column 1 is constant"):
+        mutual_information_gap(factors, factors * [1, 0, 1, 1, 1])
+    with pytest.raises(ValueError, match="bins must be at least 2"):
+        mutual_information(factors, factors, bins=1)
+    with pytest.raises(ValueError, match="draws must be at least 2"):
+        factor_vae_score(factors, factors, draws=0)

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
-from helpers.models import VAE, bernoulli_nll
+from helpers.evaluation import elbo_terms
+from helpers.models import VAE, ConditionalVAE, bernoulli_nll
 
 rng = np.random.default_rng(0)
 grey = rng.random((96, 4, 4)).astype(np.float32)
@@ -122,7 +123,7 @@ def test_predict_and_generator_share_the_decoder():
     before = vae.generator.predict(z, verbose=0)
     vae.fit(grey, epochs=1, verbose=0)
     assert np.abs(vae.generator.predict(z, verbose=0) - before).max() > 1e-3
-    assert vae.count_params() == vae.encoder.count_params() + vae.decoder.count_params() + 1  # beta
+    assert vae.count_params() == vae.encoder.count_params() + vae.decoder.count_params() + 2  # beta, free_bits
 
 
 def test_equal_seeds_train_alike():
@@ -184,6 +185,7 @@ def test_networks_that_do_not_fit(encoder, decoder, text):
         ((grey * 255).astype(int), TypeError, "dtype int64"),
         (grey[..., None], ValueError, r"the encoder takes \(None, 4, 4\)"),
         (grey[:, :3], ValueError, "the encoder takes"),
+        (grey[:0], ValueError, "images is empty"),
     ],
 )
 def test_images_that_are_not(method, images, error, text):
@@ -191,3 +193,84 @@ def test_images_that_are_not(method, images, error, text):
     vae.evaluate(grey, verbose=0)  # a traced graph must not hide the check
     with pytest.raises(error, match=text):
         getattr(vae, method)(images, verbose=0)
+
+
+# -- conditional ---------------------------------------------------------------------------------------------------
+
+labels = np.arange(96) % 3
+
+
+def make_conditional(classes=3, **kwargs):
+    keras.utils.set_random_seed(0)
+    x, y = keras.Input((4, 4)), keras.Input((classes,), name="y")
+    h = layers.Dense(8, "tanh")(layers.Concatenate()([layers.Flatten()(x), y]))
+    encoder = keras.Model([x, y], [layers.Dense(2)(h), layers.Dense(2)(h)])
+    z, y = keras.Input((2,), name="z"), keras.Input((classes,), name="y")
+    h = layers.Dense(8, "tanh")(layers.Concatenate()([z, y]))
+    decoder = keras.Model([z, y], layers.Reshape((4, 4))(layers.Dense(16)(h)))
+    cvae = ConditionalVAE(encoder, decoder, **{"seed": 0, **kwargs})
+    cvae.compile(keras.optimizers.Adam(2e-2))
+    return cvae
+
+
+def test_conditional_losses_are_those_of_the_networks_given_the_one_hot_label():
+    cvae = make_conditional(beta=3.0)
+    report = cvae.evaluate([grey, labels], batch_size=40, verbose=0, return_dict=True)
+    mean, log_var = cvae.encoder([grey, np.eye(3)[labels]])
+    kl = 0.5 * np.sum(mean**2 + np.exp(log_var) - log_var - 1, axis=1).mean()
+    reconstruction, same = elbo_terms(cvae, grey, samples=200, labels=labels)
+    assert report["kl"] == pytest.approx(kl, rel=1e-5) == pytest.approx(same.mean(), rel=1e-5)
+    assert report["reconstruction"] == pytest.approx(-reconstruction.mean(), abs=0.15)
+    assert report["loss"] == pytest.approx(report["reconstruction"] + 3 * report["kl"], rel=1e-5)
+
+
+def test_conditional_vae_draws_what_it_is_asked_for():
+    """Three classes, each with one picture: the label alone tells the picture, so z need not."""
+    pictures = (np.random.default_rng(3).random((3, 4, 4)) < 0.5).astype(np.uint8) * np.uint8(255)
+    cvae = make_conditional()
+    cvae.fit([pictures[labels], labels], batch_size=16, epochs=60, verbose=0)
+    assert cvae.evaluate([pictures[labels], labels], verbose=0, return_dict=True)["kl"] < 0.1
+    drawn = cvae.generator.predict([rng.normal(size=(3, 2)), np.eye(3)], verbose=0)
+    np.testing.assert_array_equal(drawn > 0.5, pictures > 0)
+    out = cvae.predict([pictures, np.arange(3)], verbose=0)
+    np.testing.assert_array_equal(out["logits"] > 0, pictures > 0)
+
+
+def test_conditional_save_and_load(tmp_path):
+    cvae = make_conditional(beta=2.5, binarise=True)
+    cvae.fit([grey, labels], validation_data=([grey, labels],), epochs=1, verbose=0)
+    cvae.save(tmp_path / "cvae.keras")
+    again = keras.models.load_model(tmp_path / "cvae.keras")
+    assert isinstance(again, ConditionalVAE) and again.classes == 3 and again.binarise
+    inputs = [np.zeros((3, 2), np.float32), np.eye(3, dtype=np.float32)]
+    np.testing.assert_array_equal(cvae.generator.predict_on_batch(inputs), again.generator.predict_on_batch(inputs))
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+@pytest.mark.parametrize(
+    ("x", "error", "text"),
+    [
+        (grey, ValueError, r"takes a pair \[images, labels\]; got ndarray"),
+        ([grey], ValueError, r"takes a pair \[images, labels\]"),
+        ([grey, labels + 1], ValueError, r"labels must lie in 0\.\.2; got values from 1 to 3"),
+        ([grey, labels - 1], ValueError, "from -1 to 1"),
+        ([grey, labels[:-1]], ValueError, r"labels must have the shape \(96,\)"),
+        ([grey, np.eye(3)[labels]], ValueError, "labels must have the shape"),
+        ([grey, labels / 1], TypeError, "labels must be integers"),
+        ([grey * 255, labels], ValueError, r"\[0, 1\]"),
+        ([grey[:0], labels[:0]], ValueError, "images is empty"),
+    ],
+)
+def test_images_and_labels_that_are_not(method, x, error, text):
+    with pytest.raises(error, match=text):
+        getattr(make_conditional(), method)(x, verbose=0)
+
+
+def test_conditional_networks_that_do_not_fit():
+    good, other = make_conditional(), make_conditional(classes=4)
+    with pytest.raises(ValueError, match=r"encoder|functional"):
+        ConditionalVAE(make_encoder(), good.decoder)
+    with pytest.raises(ValueError, match=r"must take \[z, y\]"):
+        ConditionalVAE(good.encoder, make_decoder())
+    with pytest.raises(ValueError, match="decoder takes 4 classes, but the encoder takes 3"):
+        ConditionalVAE(good.encoder, other.decoder)

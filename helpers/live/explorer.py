@@ -6,7 +6,7 @@ import math
 import keras
 import numpy as np
 
-from helpers.live.figure import LiveFigure
+from helpers.live.figure import LiveFigure, image
 from helpers.plots import PALETTE, new_figure
 
 MOST_CODES = 2000  # drawn behind the point; more would add weight to the page and no shape
@@ -54,19 +54,19 @@ class LatentExplorer(LiveFigure):
             shapes = {x.name: tuple(x.shape[1:]) for x in latents}
             raise ValueError(f"The decoder must have one vector of latents, beside choices; it has {shapes}.")
         self._name, size = latents[0].name, latents[0].shape[1]
-        codes, labels = _check_codes(codes, labels, size)
+        codes, labels = check_codes(codes, labels, size)
         slider = {
-            "limits": _limits(limits, codes, size),
+            "limits": limits_of_codes(limits, codes, size),
             "names": list(names or ("z" + str(i).translate(SUBSCRIPTS) for i in range(1, size + 1))),
             "value": np.zeros(size) if value is None else value,
         }
-        image = {"kind": "image", **_image_size(decoder)}
+        view = image(*_image_size(decoder))
         super().__init__(
-            decoder, {self._name: slider}, [image], choices=choices, alt=alt, caption=caption, dtype=dtype
+            decoder, {self._name: slider}, [view], choices=choices, alt=alt, caption=caption, dtype=dtype
         )  # fmt: skip
         self.spec["prior"] = prior
         if size == 2:
-            self.spec["pad"] = {"input": self._name, **_pad(codes, labels, slider["limits"])}
+            self.spec["pad"] = {"input": self._name, **plane_of_codes(codes, labels, slider["limits"])}
 
     def _draw_poster(self):
         """The still picture: decoded images with the first two latents (or the first alone) varied."""
@@ -95,7 +95,7 @@ class LatentExplorer(LiveFigure):
         return figure
 
 
-def _check_codes(codes, labels, size):
+def check_codes(codes, labels, size):
     if codes is None:
         if labels is not None:
             raise ValueError("labels colour the codes; give codes, too.")
@@ -112,7 +112,7 @@ def _check_codes(codes, labels, size):
     return codes, labels
 
 
-def _limits(limits, codes, size):
+def limits_of_codes(limits, codes, size):
     if limits is None and codes is not None:
         low, high = np.quantile(codes, (0.001, 0.999), axis=0)
         limits = np.transpose([np.floor(10 * low) / 10, np.ceil(10 * high) / 10])
@@ -124,16 +124,16 @@ def _image_size(decoder):
     if len(shapes) == 1:
         shape = shapes[0]
         if len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0]:
-            return {"height": math.isqrt(shape[0]), "width": math.isqrt(shape[0])}
+            return math.isqrt(shape[0]), math.isqrt(shape[0])
         if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
-            return {"height": shape[0], "width": shape[1]}
+            return shape[:2]
     raise ValueError(
         "The decoder must have one output, an image: (height, width), (height, width, 1 or 3), or a square number of "
         f"pixels in a row; it has {shapes}."
     )
 
 
-def _pad(codes, labels, limits):
+def plane_of_codes(codes, labels, limits):
     """The plane of codes: at most MOST_CODES points as 16-bit fractions of the limits, and each class's median."""
     if codes is None:
         return {"centres": []}

@@ -1,4 +1,7 @@
-"""``LiveFigure``: a Keras graph with sliders in front of it and pictures behind it, alive on a page and in a kernel."""
+"""``LiveFigure``: a Keras graph with sliders in front of it and pictures behind it, alive on a page and in a kernel.
+
+``SideBySide`` puts several in one row.
+"""
 
 import base64
 import hashlib
@@ -23,6 +26,7 @@ from helpers.plots import CYCLE, new_figure
 
 FILES = Path(__file__).parent
 STYLES = ("line", "area", "dots", "bars")
+MOST_DIGITS = 24  # images to choose from: a page carries each of them, and a reader looks at each
 
 
 @cache
@@ -44,7 +48,7 @@ def _style():
 
 
 class LiveFigure:
-    """A Keras graph from sliders to curves, dots, bars, numbers or an image, computed anew in the browser at every move.
+    """A Keras graph from sliders to curves, dots, bars, numbers or images, computed anew in the browser at every move.
 
     As the last expression of a cell it shows itself, as HTML that needs neither a kernel nor a server: the graph runs in
     the browser, exported with `helpers.live.export`. `widget()` gives the same figure bound to Python.
@@ -52,15 +56,20 @@ class LiveFigure:
     Parameters
     ----------
     model : keras.Model
-        A built Functional model. Every input is a vector, usually of one number, and has a name; outputs that `views`
-        refer to are entries of a dictionary.
+        A built Functional model. Every input has a name and is a vector, usually of one number, or an image to draw;
+        outputs that `views` refer to are entries of a dictionary.
     sliders : dict
         {input name: (low, high, start)} for inputs of one number, {input name: {"limits": [(low, high), ...], "names": [...],
         "value": [...]}} for longer ones.
     views : list
-        What to draw with the model's outputs: `curves` and `numbers`.
+        What to draw with the model's outputs: `image`, `curves` and `numbers`.
     choices : dict, optional
         {input name: list of labels} for one-hot inputs, shown as buttons.
+    drawings : dict, optional
+        {input name: {"samples": uint8 (n, height, width), "names": [...]}} for grey images, to be drawn by the reader, or
+        chosen among the samples; the figure starts with the first. What the model gets lies in [0, 1].
+    pad : str, optional
+        Name of an input of two numbers that is to be moved in a plane, too.
     alt : str
         What the figure shows, for readers who do not see it.
     caption : str
@@ -74,18 +83,24 @@ class LiveFigure:
         Names, shapes or limits that do not fit, or a layer that the browser cannot run.
     """
 
-    def __init__(self, model, sliders, views, *, choices=None, alt=None, caption="", dtype="float32"):
+    def __init__(
+        self, model, sliders, views, *, choices=None, drawings=None, pad=None, alt=None, caption="", dtype="float32"
+    ):
         if not alt:
             raise ValueError(f"{type(self).__name__} needs alt: a sentence that says what the figure shows.")
         self.caption = caption
         self._keras_model = model
-        sliders, choices = dict(sliders), dict(choices or {})
-        inputs = [_read_input(tensor, sliders, choices) for tensor in model.inputs]
-        for argument, left in (("sliders", sliders), ("choices", choices)):
+        given = {"sliders": dict(sliders), "choices": dict(choices or {}), "drawings": dict(drawings or {})}
+        inputs = [_read_input(tensor, **given) for tensor in model.inputs]
+        for argument, left in given.items():
             if left:
                 raise ValueError(f"{argument} name inputs that the model does not have: {', '.join(left)}.")
-        self.model = export(model, dtype, _samples(inputs))
         self.spec = {"alt": alt, "inputs": inputs, "views": _resolve(views, model)}
+        if pad is not None:
+            if not any(item["name"] == pad and len(item.get("limits", ())) == 2 for item in inputs):
+                raise ValueError(f"pad must name an input of two numbers with sliders; got {pad!r}.")
+            self.spec["pad"] = {"input": pad, "centres": []}
+        self.model = export(model, dtype, self._typical_inputs())
         self.poster = _small_png(self._draw_poster())
 
     @property
@@ -99,18 +114,21 @@ class LiveFigure:
 
     def html(self):
         """The figure as self-contained HTML: style, still picture, model and runtime; no reference to anything else."""
+        return _page([self])
+
+    def _parts(self):
+        """The figure's key and its HTML without style and runtime."""
         model = base64.b64encode(zlib.compress(self.model, 9)).decode()
         spec = json.dumps(self.spec, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
         key = hashlib.sha256((model + spec).encode()).hexdigest()[:12]
         poster = base64.b64encode(self.poster).decode()
         alt, caption = html.escape(self.spec["alt"]), html.escape(self.caption)
-        return (
-            f'<figure class="live" data-live="{key}">\n<style>{_style()}</style>\n'
+        return key, (
+            f'<figure class="live" data-live="{key}">\n'
             f'<div class="live-poster"><img src="data:image/png;base64,{poster}" alt="{alt}"></div>\n'
             f"<figcaption>{caption}</figcaption>\n"
             f'<script type="application/json" data-part="spec">{spec}</script>\n'
-            f'<script type="text/plain" data-part="model">{model}</script>\n'
-            f'<script type="module">{_runtime()}mountAll("{key}");</script>\n</figure>'
+            f'<script type="text/plain" data-part="model">{model}</script>\n</figure>'
         )
 
     def _repr_mimebundle_(self, include=None, exclude=None):
@@ -123,20 +141,27 @@ class LiveFigure:
     def _outputs(self, value, repeat=1):
         """Keras's outputs for `value`, of which entries may already be arrays with a batch axis."""
         feed = []
-        for item in self.spec["inputs"]:
+        for item, tensor in zip(self.spec["inputs"], self._keras_model.inputs):
             x = np.eye(item["size"])[value[item["name"]]] if "labels" in item else np.asarray(value[item["name"]])
-            feed.append(np.broadcast_to(x, (repeat, item["size"])).astype("float32"))
+            x = np.broadcast_to(x, (repeat, item["size"])).astype("float32")
+            feed.append(x.reshape(repeat, *tensor.shape[1:]))
         outputs = self._keras_model(feed if len(feed) > 1 else feed[0])
         return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(outputs)]
 
     def _draw_poster(self):
         """The still picture: every view where the figure starts."""
         outputs = [y[0] for y in self._outputs(self.value)]
-        panels = [view for view in self.spec["views"] if view["kind"] == "curves"]
+        panels = [view for view in self.spec["views"] if view["kind"] in ("image", "curves")]
         figure, axes = new_figure(3.9 * max(1, len(panels)), 2.9, ncols=max(1, len(panels)), squeeze=False)
         if not panels:
             axes[0, 0].set_axis_off()
         for ax, view in zip(axes.flat, panels):
+            if view["kind"] == "image":
+                pixels = outputs[view["output"]].reshape(view["height"], view["width"], -1)
+                ax.imshow(np.clip(pixels, 0, 1).squeeze(), cmap="gray_r", vmin=0, vmax=1)
+                ax.set_axis_off()
+                ax.set_title(view["label"], fontsize="medium")
+                continue
             for series in view["series"]:
                 x, y, base = np.broadcast_arrays(
                     *(
@@ -157,6 +182,67 @@ class LiveFigure:
         lines = (f"{row['label']}: {outputs[row['output']].item():.{row['digits']}f} {row['unit']}" for row in shown)
         figure.suptitle("\n".join(lines), fontsize="medium")
         return figure
+
+    def _typical_inputs(self, n=1024):
+        """Positions that the controls can reach, evenly spread: what the exporter fits its rounding to."""
+        rng = np.random.default_rng(0)
+        return [
+            np.eye(item["size"])[rng.integers(item["size"], size=n)]
+            if "labels" in item
+            else rng.uniform(*np.transpose(item["limits"]), size=(n, item["size"]))
+            if "limits" in item
+            else _variations(read_samples(item), n, rng).reshape(n, *tensor.shape[1:])
+            for item, tensor in zip(self.spec["inputs"], self._keras_model.inputs)
+        ]
+
+
+class SideBySide:
+    """Live figures in one row, or one below the other where the page is too narrow; each keeps its own caption.
+
+    Parameters
+    ----------
+    *figures : LiveFigure
+        Two or more.
+    """
+
+    def __init__(self, *figures):
+        for figure in figures:
+            if not isinstance(figure, LiveFigure):
+                raise TypeError(f"SideBySide takes live figures; got {type(figure).__name__}.")
+        if len(figures) < 2:
+            raise ValueError(f"SideBySide takes two or more figures; got {len(figures)}.")
+        self.figures = figures
+
+    def html(self):
+        """The figures as self-contained HTML; they share one style and one runtime."""
+        return _page(self.figures)
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"text/html": self.html(), "text/plain": repr(self)}
+
+    def __repr__(self):
+        return f"SideBySide({', '.join(map(repr, self.figures))})"
+
+
+def _page(figures):
+    keys, parts = zip(*(figure._parts() for figure in figures))
+    calls = "".join(f'mountAll("{key}");' for key in dict.fromkeys(keys))
+    lines = [
+        '<div class="live-row">',
+        f"<style>{_style()}</style>",
+        *parts,
+        f'<script type="module">{_runtime()}{calls}</script>',
+        "</div>",
+    ]
+    return "\n".join(lines)
+
+
+def image(height, width, output=None, label=""):
+    """An image with values in [0, 1], grey (dark ink on paper) or of three channels.
+
+    `output` names the model's output, and may be left out where there is only one; `label` stands below the image.
+    """
+    return {"kind": "image", "height": int(height), "width": int(width), "output": output, "label": label}
 
 
 def curves(*series, xlim, ylim, xlabel, ylabel):
@@ -192,7 +278,11 @@ def numbers(rows, unit="nats", digits=3):
 
 
 class LiveWidget(anywidget.AnyWidget):
-    """A `LiveFigure` in a live kernel. `value`: {input name: list of numbers, or index of the chosen label}."""
+    """A `LiveFigure` in a live kernel.
+
+    `value`: {input name: list of numbers, or index of the chosen label}. For a drawing it may be set to an image, too:
+    uint8, or floats in [0, 1].
+    """
 
     _esm = _runtime() + "export default { render };"
     _css = _style()
@@ -218,6 +308,14 @@ def check_value(inputs, value):
             if given not in range(item["size"]):
                 raise ValueError(f"value[{name!r}] must be 0 to {item['size'] - 1}; got {given!r}.")
             checked[name] = int(given)
+        elif "drawing" in item:
+            pixels = np.asarray(given)
+            if pixels.size != item["size"] or pixels.dtype.kind not in "uif":
+                raise ValueError(f"value[{name!r}] must be {item['size']} pixels; got {pixels.dtype} {pixels.shape}.")
+            pixels = pixels / 255 if pixels.dtype == np.uint8 else pixels
+            if not (pixels.min() >= 0 and pixels.max() <= 1):
+                raise ValueError(f"value[{name!r}] must be uint8 or lie in [0, 1]; got {pixels.min()} to {pixels.max()}.")
+            checked[name] = [round(float(x), 4) for x in pixels.ravel()]
         else:
             if np.shape(given) != (item["size"],) or not np.isfinite(given).all():
                 raise ValueError(f"value[{name!r}] must be {item['size']} finite numbers; got {given!r}.")
@@ -227,8 +325,10 @@ def check_value(inputs, value):
     return checked
 
 
-def _read_input(tensor, sliders, choices):
+def _read_input(tensor, sliders, choices, drawings):
     name, shape = tensor.name, tuple(tensor.shape[1:])
+    if name in drawings:
+        return _read_drawing(name, shape, **drawings.pop(name))
     if len(shape) != 1:
         raise ValueError(f"Input {name!r} must be a vector; its shape is {shape}.")
     (size,) = shape
@@ -252,15 +352,41 @@ def _read_input(tensor, sliders, choices):
     return item | {"value": check_value([item], {name: given["value"]})[name]}
 
 
-def _samples(inputs, n=2048):
-    """Positions that the controls can reach, evenly spread: what the exporter fits its rounding to."""
-    rng = np.random.default_rng(0)
-    return [
-        np.eye(item["size"])[rng.integers(item["size"], size=n)]
-        if "labels" in item
-        else rng.uniform(*np.transpose(item["limits"]), size=(n, item["size"]))
-        for item in inputs
-    ]
+def _read_drawing(name, shape, samples, names=None):
+    samples = np.asarray(samples)
+    if samples.ndim == 4 and samples.shape[-1] == 1:
+        samples = samples[..., 0]
+    if samples.dtype != np.uint8 or samples.ndim != 3 or not 1 <= len(samples) <= MOST_DIGITS:
+        raise ValueError(
+            f"samples must be 1 to {MOST_DIGITS} images, uint8 (n, height, width); got {samples.dtype} {samples.shape}."
+        )
+    n, height, width = samples.shape
+    if shape not in [(height, width), (height, width, 1), (height * width,)]:
+        raise ValueError(f"samples of {height} x {width} pixels do not fit the input {name!r}, whose shape is {shape}.")
+    if not samples.any(axis=(1, 2)).all():
+        raise ValueError("samples hold an image without ink.")
+    names = [f"sample {i}" for i in range(1, n + 1)] if names is None else [str(label) for label in names]
+    if len(names) != n:
+        raise ValueError(f"names of {name!r} must be {n} labels, one for each sample; got {len(names)}.")
+    drawing = {"height": height, "width": width, "names": names, "samples": base64.b64encode(samples.tobytes()).decode()}
+    item = {"name": name, "size": height * width, "drawing": drawing}
+    return item | {"value": check_value([item], {name: samples[0]})[name]}
+
+
+def read_samples(item):
+    """The sample images of an input that is drawn: (n, height, width) in [0, 1]."""
+    pixels = np.frombuffer(base64.b64decode(item["drawing"]["samples"]), "u1")
+    return pixels.reshape(-1, item["drawing"]["height"], item["drawing"]["width"]) / np.float32(255)
+
+
+def _variations(images, n, rng):
+    """`n` images made of a few: shifted by a pixel, and the ink a pixel thinner or thicker, each as often as the other."""
+    varied = []
+    for one in images[np.arange(n) % len(images)]:
+        near = [np.roll(one, shift, (0, 1)) for shift in ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))]
+        pen = (one, np.max(near, axis=0), np.min(near, axis=0))[rng.integers(3)]
+        varied.append(np.roll(pen, rng.integers(-1, 2, size=2), (0, 1)))
+    return np.stack(varied)
 
 
 def _step(limits):
@@ -296,7 +422,19 @@ def _resolve(views, model):
     resolved = []
     for view in views:
         colours = itertools.cycle(CYCLE)
-        if view["kind"] == "numbers":
+        if view["kind"] == "image":
+            name = view.get("output")
+            if name is None and len(flat) > 1:
+                raise ValueError(f"An image must name its output; the model has {', '.join(flat)}.")
+            output, size = find(next(iter(flat)) if name is None else name)
+            pixels = view["height"] * view["width"]
+            if size not in (pixels, 3 * pixels):
+                raise ValueError(
+                    f"An image of {view['height']} x {view['width']} has {pixels} or {3 * pixels} numbers; output "
+                    f"{name or next(iter(flat))!r} has {size}."
+                )
+            resolved.append({"label": "", **view, **output})
+        elif view["kind"] == "numbers":
             rows = []
             for row in view["rows"]:
                 output, size = find(row["output"])
@@ -306,7 +444,7 @@ def _resolve(views, model):
                     )
                 rows.append(row | output)
             resolved.append(view | {"rows": rows})
-        elif view["kind"] == "curves":
+        else:
             series = []
             for item in view["series"]:
                 (x, n), (y, m), (base, k) = (find(item[key]) for key in ("x", "y", "base"))
@@ -314,10 +452,8 @@ def _resolve(views, model):
                     raise ValueError(f"Series {item['label']!r} holds values that are not finite.")
                 if len({n, m, k} - {1}) > 1:
                     raise ValueError(f"Series {item['label']!r} has {n} values of x, {m} of y and {k} of base.")
-                series.append(item | {"x": x, "y": y, "base": base, "colour": next(colours)})
+                series.append(item | {"x": x, "y": y, "base": base, "colour": item.get("colour") or next(colours)})
             resolved.append(view | {"series": series})
-        else:
-            resolved.append(view)
     return resolved
 
 

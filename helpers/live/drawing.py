@@ -1,0 +1,143 @@
+"""``DrawingExplorer``: a trained autoencoder that looks at what the reader draws."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from helpers.live.explorer import SUBSCRIPTS, check_codes, limits_of_codes, plane_of_codes
+from helpers.live.figure import LiveFigure, dots, image, line, read_samples
+from helpers.plots import plot_reconstructions
+
+INK = "#000000"
+
+
+class DrawingExplorer(LiveFigure):
+    """A live figure of an encoder and a generator: draw a digit, see where it is encoded and what is decoded there.
+
+    The reader draws, with mouse, pen or finger, or chooses a sample. The drawing is prepared as MNIST was: its ink fits 20 of
+    28 pixels, its centre of mass is the image's. The plane shows the posterior's mean and its ellipses at one and two
+    standard deviations; the reconstruction is decoded at the mean; the KL is in nats.
+
+    Parameters
+    ----------
+    encoder : keras.Model
+        Images, (height, width), (height, width, 1) or a square number of pixels in a row, with values in [0, 1] ->
+        [mean, log_var], two latents each.
+    generator : keras.Model
+        Two latents -> an image of the same size with values in [0, 1] (probabilities, not logits).
+    codes : (N, 2), optional
+        Codes of images, drawn behind the ellipse.
+    labels : (N,) integers in 0..9, optional
+        Classes of the codes, which give them their colours.
+    samples : uint8 (n, height, width)
+        Digits to choose from, at most 24; the figure starts with the first.
+    sample_labels : (n,), optional
+        Classes of the samples, which name their buttons.
+    limits : (low, high), or one such pair for each latent, optional
+        Of the plane. If left out: what holds 99.8 % of the codes along each axis, or (-3, 3) where there are no codes.
+    alt, caption, dtype
+        As for `LiveFigure`.
+
+    Raises
+    ------
+    ValueError
+        Shapes, labels, limits or an image range that do not fit, or a layer that the browser cannot run.
+    """
+
+    def __init__(
+        self, encoder, generator, codes=None, labels=None, *, samples, sample_labels=None, limits=None, alt=None,
+        caption="", dtype="int8",
+    ):  # fmt: skip
+        side = _check_networks(encoder, generator)
+        codes, labels = check_codes(codes, labels, 2)
+        limits = limits_of_codes(limits, codes, 2)
+        if sample_labels is None:
+            names = [f"sample digit {i}" for i in range(1, len(samples) + 1)]
+        elif len(sample_labels) == len(samples):
+            names = [f"{'an' if str(label) == '8' else 'a'} {label}" for label in sample_labels]
+        else:
+            raise ValueError(f"sample_labels must be {len(samples)} labels, one for each sample; got {len(sample_labels)}.")
+        self._generator, self._codes = generator, codes
+        self._limits = np.transpose(limits)
+        latents = [f"z{i}".translate(SUBSCRIPTS) for i in (1, 2)]
+        plane = {
+            "kind": "plane", "limits": limits, "names": latents, **plane_of_codes(codes, labels, limits),
+            "series": [
+                {**make(x, y, ""), "colour": INK}
+                for make, x, y in [(line, "wide_x", "wide_y"), (line, "x", "y"), (dots, "mean_1", "mean_2")]
+            ],
+        }  # fmt: skip
+        rows = [("mean_1", "mean μ₁"), ("mean_2", "mean μ₂"), ("std_1", "deviation σ₁"), ("std_2", "deviation σ₂")]
+        numbers = [{"label": label, "output": output, "unit": "", "digits": 2} for output, label in rows]
+        numbers.append({"label": "KL", "output": "kl", "unit": "nats", "digits": 2})
+        views = [
+            image(side, side, "image", label="what the encoder sees"),
+            image(side, side, "reconstruction", label="decoded at the mean"),
+            plane,
+            {"kind": "numbers", "rows": numbers},
+        ]
+        drawings = {"image": {"samples": samples, "names": names}}
+        super().__init__(
+            _graph(encoder, generator), {}, views, drawings=drawings, alt=alt, caption=caption, dtype=dtype
+        )  # fmt: skip
+
+    def _typical_inputs(self, n=1024):
+        """Variations of the samples, and what the generator draws all over the plane."""
+        (drawn,) = super()._typical_inputs(n // 4)
+        rng = np.random.default_rng(0)
+        m = n - len(drawn)
+        z = rng.uniform(*self._limits, (m, 2)) if self._codes is None else self._codes[rng.integers(len(self._codes), size=m)]
+        generated = self._generator.predict(z.astype("float32"), verbose=0)
+        return [np.concatenate([drawn, generated.reshape(m, *drawn.shape[1:])])]
+
+    def _draw_poster(self):
+        """The still picture: the samples, and below each its reconstruction."""
+        (item,) = self.spec["inputs"]
+        images = read_samples(item)
+        outputs = self._outputs({"image": images.reshape(len(images), -1)}, len(images))
+        found = outputs[self.spec["views"][1]["output"]].reshape(images.shape)
+        if not all(np.isfinite(y).all() for y in outputs):
+            raise ValueError("The encoder's or the generator's outputs for the samples are not finite.")
+        if not (found.min() >= 0 and found.max() <= 1):
+            raise ValueError(
+                f"The generator's output must lie in [0, 1]; it spans [{found.min():.3g}, {found.max():.3g}]. "
+                "A decoder of logits needs a sigmoid behind it, as in `vae.generator`."
+            )
+        return plot_reconstructions(images, found, labels=("drawn", "decoded"))
+
+
+def _check_networks(encoder, generator):
+    """The side of the square images that both networks are for."""
+    given = [tuple(x.shape[1:]) for x in encoder.inputs]
+    side = round(np.prod(given[0]) ** 0.5) if len(given) == 1 and None not in given[0] else 0
+    if not side or given[0] not in [(side, side), (side, side, 1), (side * side,)]:
+        raise ValueError(
+            "The encoder must take one square grey image: (n, n), (n, n, 1), or a square number of pixels in a row; it "
+            f"takes {given}."
+        )
+    latents = [tuple(x.shape[1:]) for x in keras.tree.flatten(encoder.outputs)]
+    if latents != [(2,), (2,)]:
+        raise ValueError(f"The encoder must give [mean, log_var] of two latents each; its outputs are {latents}.")
+    taken = [tuple(x.shape[1:]) for x in generator.inputs]
+    drawn = [tuple(x.shape[1:]) for x in keras.tree.flatten(generator.outputs)]
+    if taken != [(2,)] or len(drawn) != 1:
+        raise ValueError(f"The generator must turn two latents into one image; it turns {taken} into {drawn}.")
+    if drawn[0] not in [(side, side), (side, side, 1), (side * side,)]:
+        raise ValueError(f"The encoder takes images of {side} x {side}, but the generator's have the shape {drawn[0]}.")
+    return side
+
+
+def _graph(encoder, generator):
+    """One network from the image to everything that the figure shows."""
+    x = keras.Input(encoder.inputs[0].shape[1:], name="image")
+    mean, log_var = keras.tree.flatten(encoder(x))
+    std = ops.exp(log_var * 0.5)
+    angle = np.linspace(0, 2 * np.pi, 49, dtype="float32")
+    circle = np.cos(angle), np.sin(angle)
+    outputs = {"image": x, "reconstruction": generator(mean)}
+    outputs["kl"] = ops.sum(ops.square(mean) + ops.exp(log_var) - log_var - 1, axis=-1, keepdims=True) * 0.5
+    for i in (0, 1):
+        m, s = mean[:, i : i + 1], std[:, i : i + 1]
+        outputs |= {f"mean_{i + 1}": m, f"std_{i + 1}": s}
+        outputs |= {"xy"[i]: m + s * circle[i], "wide_" + "xy"[i]: m + s * (2 * circle[i])}
+    return keras.Model(x, outputs)
