@@ -50,10 +50,11 @@ def noise_problems(notebook):
                 yield f"{start(cell)} stores an ipywidget, which the page cannot run"
 
 
-def live_figures(notebook):
+def html_figures(notebook, kind):
+    """Live figures or animations, each with its cell."""
     for cell in code_cells(notebook):
         for output in cell.outputs:
-            for figure in BeautifulSoup(output.get("data", {}).get("text/html", ""), "html.parser").select("figure.live"):
+            for figure in BeautifulSoup(output.get("data", {}).get("text/html", ""), "html.parser").select(f"figure.{kind}"):
                 yield cell, figure
 
 
@@ -66,7 +67,7 @@ def size_problems(notebook):
 
 
 def figure_problems(notebook):
-    """A picture has a caption and words for those who cannot see it; so has a live figure, with a still image."""
+    """A picture has a caption and words for those who cannot see it; so have a live figure and an animation, with a still."""
     for cell in code_cells(notebook):
         options = cell.metadata.get("mystnb", {})
         for output in cell.outputs:
@@ -76,18 +77,19 @@ def figure_problems(notebook):
                     yield f"{start(cell)} has a picture without alt text (cell metadata mystnb.image.alt)"
                 if not options.get("figure", {}).get("caption", "").strip():
                     yield f"{start(cell)} has a picture without a caption (cell metadata mystnb.figure.caption)"
-    for cell, figure in live_figures(notebook):
-        if not (caption := figure.find("figcaption")) or not caption.text.strip():
-            yield f"{start(cell)} has a live figure without a caption"
-        if not figure.select_one("img[src]") or not figure.find("img").get("alt", "").strip():
-            yield f"{start(cell)} has a live figure without a still image and its alt text"
+    for kind, still in (("live", "img[src]"), ("animation", "img.still[src]")):
+        for cell, figure in html_figures(notebook, kind):
+            if not (caption := figure.find("figcaption")) or not caption.text.strip():
+                yield f"{start(cell)} has a figure ({kind}) without a caption"
+            if not (picture := figure.select_one(still)) or not picture.get("alt", "").strip():
+                yield f"{start(cell)} has a figure ({kind}) without a still image and its alt text"
 
 
 def live_problems(notebook):
     """A live figure brings the runtime and the style of today, and fetches nothing."""
     from helpers.live.figure import _runtime, _style
 
-    for cell, figure in live_figures(notebook):
+    for cell, figure in html_figures(notebook, "live"):
         script, style = figure.select_one("script[type=module]"), figure.find("style")
         current = (f'{_runtime()}mountAll("{figure.get("data-live")}");', _style())
         if (script and script.string, style and style.string) != current:
@@ -175,12 +177,15 @@ def good_notebook():
     )
     picture = new_output("display_data", {"image/png": "", "text/plain": "<Figure>"})
     live = new_output("execute_result", {"text/html": live_figure()}, execution_count=3)
+    moving = '<figure class="animation"><img class="still" src="data:," alt="Grey"><figcaption>It darkens.</figcaption></figure>'
+    moving = new_output("execute_result", {"text/html": moving}, execution_count=4)
     return new_notebook(cells=[
         new_markdown_cell("(a-topic)=\n# A topic\n\n**You will learn** much. **You need** little. **Time** short."),
         new_code_cell('if "google.colab" in sys.modules:\n    pass', execution_count=1),
         new_code_cell("plot()", execution_count=2, outputs=[picture],
                       metadata={"mystnb": {"image": {"alt": "A curve"}, "figure": {"caption": "A curve."}}}),
         new_code_cell("explorer", execution_count=3, outputs=[live]),
+        new_code_cell("animation", execution_count=4, outputs=[moving]),
         new_markdown_cell(exercises + "\n" + "```{dropdown} Why?\nSo.\n```\n" * 3 + "\n## Summary\n\nDone."),
     ])
 
@@ -198,10 +203,11 @@ def break_output(index, **changes):
     return lambda notebook: notebook.cells[index].outputs[0].update(changes)
 
 
-def break_live(old, new):
+def break_html(index, old, new):
     def breaker(notebook):
-        assert old in live_figure()
-        notebook.cells[3].outputs[0].data["text/html"] = live_figure().replace(old, new)
+        data = notebook.cells[index].outputs[0].data
+        assert old in data["text/html"]
+        data["text/html"] = data["text/html"].replace(old, new)
 
     return breaker
 
@@ -217,11 +223,13 @@ BREAKERS = {
     "lines, more than 25": lambda nb: nb.cells[2].update(source="x = 1\n" * 26),
     "picture without alt text": lambda nb: nb.cells[2].metadata.mystnb.pop("image"),
     "picture without a caption": lambda nb: nb.cells[2].metadata.mystnb.pop("figure"),
-    "live figure without a caption": break_live("Drag the point.", ""),
-    "without a still image": break_live("Digits", ""),
-    "another runtime": break_live('mountAll("0a1b")', 'mountAll("2c3d")'),
-    "or style": break_live("<style>", "<style>p {}"),
-    "refers to https://example.org/a.js": break_live("Drag", "<script src='https://example.org/a.js'></script>Drag"),
+    "figure (live) without a caption": break_html(3, "Drag the point.", ""),
+    "figure (live) without a still image": break_html(3, "Digits", ""),
+    "another runtime": break_html(3, 'mountAll("0a1b")', 'mountAll("2c3d")'),
+    "or style": break_html(3, "<style>", "<style>p {}"),
+    "refers to https://example.org/a.js": break_html(3, "Drag", "<script src='https://example.org/a.js'></script>Drag"),
+    "figure (animation) without a caption": break_html(4, "It darkens.", ""),
+    "figure (animation) without a still image": break_html(4, "Grey", ""),
     "a label and the title": break_text("(a-topic)=\n", ""),
     "does not say 'You need'": break_text("You need", ""),
     "setup cell for Colab": break_text("google.colab", "colab"),
