@@ -11,7 +11,15 @@ from hypothesis.extra.numpy import arrays
 from keras import ops
 from scipy import integrate, stats
 
-from helpers.divergences import kl_normal, kl_standard_normal
+from helpers.divergences import (
+    imq_kernel,
+    kl_normal,
+    kl_standard_normal,
+    mmd2,
+    mmd2_standard_normal,
+    multi_scale,
+    rbf_kernel,
+)
 
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 5))
 means = st.floats(-30, 30, width=32)
@@ -156,3 +164,103 @@ def test_numerics_on_every_installed_backend(backend):
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip() == f"{backend} ok"
+
+
+# -- maximum mean discrepancy --------------------------------------------------------------------------------------
+
+samples = np.random.default_rng(0)
+KERNELS = {"rbf": rbf_kernel, "imq": imq_kernel, "multi": multi_scale(rbf_kernel, (0.5, 2, 8))}
+
+
+def test_kernels_are_their_formulas():
+    x, y = samples.normal(size=(5, 3)), samples.normal(size=(4, 3))
+    square = ((x[:, None] - y) ** 2).sum(axis=2)
+    np.testing.assert_allclose(rbf_kernel(x, y), np.exp(-square / 9), rtol=1e-12)
+    np.testing.assert_allclose(rbf_kernel(x, y), np.exp(-((x[:, None] - y) ** 2).mean(axis=2) / 3), rtol=1e-12)
+    np.testing.assert_allclose(rbf_kernel(x, y, scale=0.3), np.exp(-square / 0.3), rtol=1e-11)
+    np.testing.assert_allclose(imq_kernel(x, y), 6 / (6 + square), rtol=1e-12)
+    expected = (np.exp(-square / 0.5) + np.exp(-square / 2) + np.exp(-square / 8)) / 3
+    np.testing.assert_allclose(KERNELS["multi"](x, y), expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_kernels_are_symmetric_positive_definite_and_one_at_zero(kernel):
+    x = samples.normal(size=(60, 4)) * 3 + 100  # far from the origin, where squares would lose digits
+    k = kernel(x, x)
+    np.testing.assert_allclose(k, k.T, rtol=1e-9)
+    np.testing.assert_allclose(np.diag(k), 1, atol=1e-9)
+    assert np.linalg.eigvalsh(k).min() > -1e-9
+    assert kernel(x, x[:7]).shape == (60, 7)
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_mmd_is_its_double_sum(kernel, unbiased):
+    x, y = samples.normal(size=(6, 2)), samples.normal(size=(9, 2)) + 1
+
+    def mean(a, b, same):
+        pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if not (same and unbiased and i == j)]
+        return np.mean([kernel(a[i : i + 1], b[j : j + 1])[0, 0] for i, j in pairs])
+
+    expected = mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False)
+    assert mmd2(x, y, kernel, unbiased) == pytest.approx(expected, rel=1e-10)
+    found = mmd2(ops.convert_to_tensor(x, "float32"), ops.convert_to_tensor(y, "float32"), kernel, unbiased)
+    assert float(found) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_biases_under_the_null():
+    """The V-statistic's mean is (1 - E k) (1/n + 1/m), the U-statistic's is 0."""
+    n, m, d, runs = 20, 30, 2, 4000
+    draws = [(samples.normal(size=(n, d)), samples.normal(size=(m, d))) for _ in range(runs)]
+    bias = (1 - (4 / (4 + 4)) ** (d / 2)) * (1 / n + 1 / m)
+    for unbiased, expected in ((False, bias), (True, 0)):
+        values = [mmd2(x, y, unbiased=unbiased) for x, y in draws]
+        assert abs(np.mean(values) - expected) < 4 * np.std(values) / np.sqrt(runs)
+    assert bias > 20 * np.std(values) / np.sqrt(runs)  # the two could be told apart
+
+
+@pytest.mark.parametrize("scale", [None, 0.5, (0.5, 2, 8)])
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_closed_form_against_the_standard_normal(scale, unbiased):
+    x = samples.normal(size=(300, 3)) * 0.6 + 0.4
+    kernel = rbf_kernel if scale is None else multi_scale(rbf_kernel, np.atleast_1d(scale))
+    estimates = [mmd2(x, samples.normal(size=(4000, 3)), kernel, unbiased) for _ in range(5)]
+    if not unbiased:  # 4000 prior samples have a bias of their own, which the closed form has not
+        estimates = np.array(estimates) - (1 - np.mean([(s / (s + 4)) ** 1.5 for s in np.atleast_1d(scale or 9)])) / 4000
+    found = mmd2_standard_normal(x, scale, unbiased)
+    assert abs(found - np.mean(estimates)) < 5 * np.std(estimates, ddof=1) / np.sqrt(5)
+    assert float(mmd2_standard_normal(ops.convert_to_tensor(x, "float32"), scale, unbiased)) == pytest.approx(found, rel=1e-3)
+
+
+def test_mmd_inside_a_keras_graph_of_unknown_batch():
+    z = keras.Input((2,))
+    discrepancies = [
+        ops.reshape(value, (1,))
+        for value in (mmd2_standard_normal(z, unbiased=True), mmd2(z, z + 1.0, unbiased=True), mmd2(z, z * 2.0, imq_kernel))
+    ]
+    model = keras.Model(z, discrepancies)
+    x = samples.normal(size=(50, 2)).astype("float32")
+    expected = [mmd2_standard_normal(x, unbiased=True), mmd2(x, x + 1, unbiased=True), mmd2(x, x * 2, imq_kernel)]
+    np.testing.assert_allclose([float(v[0]) for v in model(x)], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda x: rbf_kernel(x, x, scale=0), "scale must be a number above 0; got 0"),
+        (lambda x: imq_kernel(x, x, scale=-1.0), "scale must be a number above 0; got -1.0"),
+        (lambda x: rbf_kernel(x, x, scale=np.nan), "scale must be"),
+        (lambda x: multi_scale(rbf_kernel, [1, 0]), "scale must be"),
+        (lambda x: multi_scale(rbf_kernel, []), "scales is empty"),
+        (lambda x: rbf_kernel(x, x[:, :1]), "y has 1 features, but x has 2"),
+        (lambda x: mmd2(x, x[0]), r"y must have the shape \(samples, features\); got \(2,\)"),
+        (lambda x: mmd2(x[:1], x, unbiased=True), "x must have at least 2 rows; got 1"),
+        (lambda x: mmd2(x, x[:0]), "y must have at least 1 rows; got 0"),
+        (lambda x: mmd2(x, x + np.inf), "y holds values that are not finite"),
+        (lambda x: mmd2_standard_normal(x, scale=0.0), "scale must be"),
+        (lambda x: mmd2_standard_normal(x[:1], unbiased=True), "x must have at least 2 rows"),
+    ],
+)
+def test_samples_and_scales_that_are_not(call, says):
+    with pytest.raises(ValueError, match=says):
+        call(np.arange(8.0).reshape(4, 2))
