@@ -4,6 +4,7 @@ NumPy arrays and lists are computed by NumPy in their own precision (float64 for
 backend tensors are computed by Keras and give backend tensors.
 """
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -53,6 +54,7 @@ def kl_normal(mean_q, log_var_q, mean_p, log_var_p):
     return 0.5 * xp.sum(shift * shift + (xp.expm1(log_ratio) - log_ratio), axis=-1)
 
 
+@keras.saving.register_keras_serializable("helpers")
 def rbf_kernel(x, y, scale=None):
     r"""k(x, y) = exp(-|x - y|^2 / scale), for every row of `x` with every row of `y`.
 
@@ -80,6 +82,7 @@ def rbf_kernel(x, y, scale=None):
     return xp.exp(-_squared_distances(xp, x, y) / _scale(scale, x.shape[1] ** 2))
 
 
+@keras.saving.register_keras_serializable("helpers")
 def imq_kernel(x, y, scale=None):
     """The inverse multiquadric, scale / (scale + |x - y|^2): its tail is heavy, so far samples still pull on each other.
 

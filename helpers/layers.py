@@ -1,9 +1,10 @@
 """Stochastic layers."""
 
 import keras
+import numpy as np
 from keras import ops
 
-from helpers.divergences import same_shape
+from helpers.divergences import kl_standard_normal, mmd2, mmd2_standard_normal, rbf_kernel, same_shape
 
 
 @keras.saving.register_keras_serializable("helpers")
@@ -49,3 +50,115 @@ class Sampling(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("helpers")
+class NormalVariational(keras.layers.Layer):
+    """A Gaussian latent in a functional model: h -> z, drawn from N(mean(h), exp(log_var(h))), with its price as a loss.
+
+    Two Dense layers read mean and log variance from h (batch, features). What z costs is added to the model's loss through
+    `add_loss`, and reported as a metric under the layer's name:
+
+        coef_kl KL(q(z|x) || N(0, I)), mean over the batch, if `add_kl`;  lambda_mmd MMD^2(z, N(0, I)), if `add_mmd`.
+
+    Parameters
+    ----------
+    size : int, at least 1
+        Number of latents.
+    add_kl, add_mmd : bool
+    coef_kl, lambda_mmd : float, at least 0 and above 0
+        Variables of the layer: a callback may change them by ``layer.lambda_mmd.assign(...)``.
+    kernel : function (x, y) -> (n, m), or one or more numbers above 0
+        A kernel compares the batch with as many draws of N(0, I), by the V-statistic. Numbers are scales of the RBF kernel;
+        for it the prior's terms are computed in closed form, and the unbiased statistic is used.
+    initial_std : float between 0 and 1, optional
+        If given, log_var = -softplus(Dense(h) + c) with c such that a Dense output of 0 means this standard deviation; it
+        then stays below 1. If left out, log_var = Dense(h), and the layer starts near 1.
+    seed : int, optional
+        As for `Sampling`.
+
+    Raises
+    ------
+    ValueError
+        Any of these is out of range.
+
+    References
+    ----------
+    Zhao, Song and Ermon, Learning Hierarchical Features from Deep Generative Models, 2017, and InfoVAE, 2019. Names after the
+    public implementation by Michedev.
+    """
+
+    def __init__(
+        self, size, add_kl=True, coef_kl=1.0, add_mmd=False, lambda_mmd=1.0, kernel=rbf_kernel, initial_std=None,
+        seed=None, **kwargs,
+    ):  # fmt: skip
+        super().__init__(**kwargs)
+        if size < 1 or size != int(size):
+            raise ValueError(f"size must be an integer of at least 1; got {size}")
+        if not 0 <= coef_kl < np.inf:
+            raise ValueError(f"coef_kl must be at least 0; got {coef_kl}")
+        if not 0 < lambda_mmd < np.inf:
+            raise ValueError(f"lambda_mmd must be above 0; got {lambda_mmd}")
+        if initial_std is not None and not 0 < initial_std < 1:
+            raise ValueError(f"initial_std must be between 0 and 1; got {initial_std}")
+        if not callable(kernel) and not (np.size(kernel) and np.all(np.asarray(kernel, float) > 0)):
+            raise ValueError(f"kernel must be a function, or scales above 0; got {kernel}")
+        self.size, self.add_kl, self.add_mmd = int(size), bool(add_kl), bool(add_mmd)
+        self.kernel, self.initial_std, self.seed = kernel, initial_std, seed
+        self._start = float(coef_kl), float(lambda_mmd)
+        self.mean, self.log_var = (keras.layers.Dense(self.size, name=name) for name in ("mean", "log_var"))
+        self.sampling = Sampling(seed)
+        self.tracker = keras.metrics.Mean(name=self.name)
+
+    def build(self, input_shape):
+        self.mean.build(input_shape)
+        self.log_var.build(input_shape)
+        for name, wanted, value in zip(("coef_kl", "lambda_mmd"), (self.add_kl, self.add_mmd), self._start):
+            if wanted:
+                constant = keras.initializers.Constant(value)
+                setattr(self, name, self.add_weight(initializer=constant, trainable=False, name=name))
+
+    def moments(self, h):
+        """mean and log variance of z, (batch, size) each; of symbolic tensors, for a model of the encoder alone."""
+        log_var = self.log_var(h)
+        if self.initial_std is not None:
+            log_var = -ops.softplus(log_var + float(np.log(self.initial_std**-2 - 1)))
+        return self.mean(h), log_var
+
+    def call(self, h):
+        mean, log_var = self.moments(h)
+        z = self.sampling([mean, log_var])
+        loss = 0.0
+        if self.add_kl:
+            loss = loss + self.coef_kl * ops.mean(kl_standard_normal(mean, log_var))
+        if self.add_mmd:
+            loss = loss + self.lambda_mmd * self._mmd2(z)
+        if self.add_kl or self.add_mmd:
+            self.add_loss(loss)
+            self.tracker.update_state(loss, sample_weight=ops.shape(z)[0])
+        return z
+
+    def _mmd2(self, z):
+        if not callable(self.kernel):
+            return mmd2_standard_normal(z, self.kernel, unbiased=True)
+        prior = keras.random.normal(ops.shape(z), dtype=z.dtype, seed=self.sampling.seed_generator)
+        return mmd2(z, prior, self.kernel)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.size)
+
+    def get_config(self):
+        coef_kl, lambda_mmd = (
+            float(ops.convert_to_numpy(getattr(self, name, start)))
+            for name, start in zip(("coef_kl", "lambda_mmd"), self._start)
+        )
+        kernel = keras.saving.serialize_keras_object(self.kernel) if callable(self.kernel) else self.kernel
+        return {
+            **super().get_config(), "size": self.size, "add_kl": self.add_kl, "coef_kl": coef_kl, "add_mmd": self.add_mmd,
+            "lambda_mmd": lambda_mmd, "kernel": kernel, "initial_std": self.initial_std, "seed": self.seed,
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config):
+        kernel = config["kernel"]
+        return cls(**{**config, "kernel": keras.saving.deserialize_keras_object(kernel) if isinstance(kernel, dict) else kernel})
