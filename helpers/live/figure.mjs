@@ -1,4 +1,5 @@
-// The figure around a network: sliders, buttons and a pad in front of it, an image, curves and numbers behind it.
+// The figure around a network: sliders, buttons, a pad and a drawing field in front of it, images, curves, a plane
+// and numbers behind it.
 // figure.py writes the `spec`; `mount` turns it into elements; every change is drawn at once, inside the event
 // that brought it.
 
@@ -19,25 +20,127 @@ const tick = (x) => String(x).replace("-", "\u2212");
 /** Standard normal draw (Box and Muller). */
 const gaussian = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 
+/** As Python rounds the pixels of a drawing. */
+const rounded = (x) => Math.round(1e4 * x) / 1e4;
+
+/** Numbers from 0 to 1 as pixels: grey ones as dark ink on paper, three channels as colours. */
+function paint(canvas, data) {
+  const context = canvas.getContext("2d"), pixels = context.createImageData(canvas.width, canvas.height);
+  const n = canvas.width * canvas.height, channels = data.length / n;
+  for (let p = 0; p < n; p++) {
+    for (let c = 0; c < 3; c++) {
+      const x = data[p * channels + (c % channels)];
+      pixels.data[4 * p + c] = 255 * (channels === 1 ? 1 - x : x);
+    }
+    pixels.data[4 * p + 3] = 255;
+  }
+  context.putImageData(pixels, 0, 0);
+}
+
+/** A series of a view as an SVG path, and the function that draws it; one that does not depend on the network is drawn here. */
+function plot({ style, x, y, base, colour }, network, px, py) {
+  const numbers = (what) => (Number.isInteger(what?.output) ? network.outputs[what.output].data : what);
+  const at = (values, i) => (typeof values === "number" ? values : values.length === 1 ? values[0] : values[i]);
+  const node = element("path", { class: `live-${style}`, style: `--ink: ${colour}` });
+  const [xs, ys, bases] = [x, y, base].map(numbers);
+  const n = Math.max(...[xs, ys, bases].map((v) => v.length ?? 1));
+  const draw = () => {
+    let d = "";
+    for (let i = 0; i < n; i++) {
+      const X = px(at(xs, i)).toFixed(1), Y = py(at(ys, i)).toFixed(1), B = py(at(bases, i)).toFixed(1);
+      if (style === "dots") d += `M${X} ${Y}h0`;
+      else if (style === "bars") d += `M${X} ${B}V${Y}`;
+      else d += `${d ? "L" : "M"}${X} ${Y}`;
+    }
+    if (style === "area") for (let i = n - 1; i >= 0; i--) d += `L${px(at(xs, i)).toFixed(1)} ${py(at(bases, i)).toFixed(1)}`;
+    node.setAttribute("d", d);
+  };
+  draw();
+  return [node, [x, y, base].some((what) => numbers(what) !== what) ? draw : () => {}];
+}
+
+/** A square with axes, codes and the names of their classes; `place` puts a node to a position in it. */
+function square({ names, limits, points, labels, colours, centres }, attributes) {
+  const [xs, ys] = limits;
+  const canvas = element("canvas", { "aria-hidden": "true", width: 600, height: 600 });
+  const node = element("div", { class: "live-pad", ...attributes }, canvas);
+  const place = (node, x, y) => {
+    node.style.left = `${(100 * (x - xs[0])) / (xs[1] - xs[0])}%`;
+    node.style.top = `${(100 * (ys[1] - y)) / (ys[1] - ys[0])}%`;
+    return node;
+  };
+  if (points) {
+    const at = new Uint16Array(bytesOf(points).buffer), kinds = bytesOf(labels), context = canvas.getContext("2d");
+    context.globalAlpha = 0.75;
+    for (let i = 0; i < kinds.length; i++) {
+      context.fillStyle = colours[kinds[i]];
+      context.beginPath();
+      context.arc((600 * at[2 * i]) / 65535, 600 - (600 * at[2 * i + 1]) / 65535, 3.2, 0, 7);
+      context.fill();
+    }
+  }
+  for (const [text, x, y] of centres) node.append(place(element("b", { "aria-hidden": "true" }, text), x, y));
+  limits.forEach(([low, high], axis) => {
+    for (const [end, text] of [["low", tick(low)], ["name", names[axis]], ["high", tick(high)]])
+      node.append(element("i", { class: `live-${"xy"[axis]} live-${end}`, "aria-hidden": "true" }, text));
+  });
+  return { node, canvas, place };
+}
+
+/** Lines [[x, y], ...], scaled and moved, with a round pen. */
+function trace(context, strokes, scale, [left, top], width) {
+  Object.assign(context, { lineWidth: width, lineCap: "round", lineJoin: "round" });
+  context.clearRect(0, 0, context.canvas.width, context.canvas.height);
+  context.beginPath();
+  for (const stroke of strokes) {
+    context.moveTo(left + scale * stroke[0][0] + 0.01, top + scale * stroke[0][1]); // so that a dot has a length
+    for (const [x, y] of stroke) context.lineTo(left + scale * x, top + scale * y);
+  }
+  context.stroke();
+}
+
+const PEN = 2.4 / 28; // how wide MNIST's ink is: its area by its length, on average over the digits
+
+/**
+ * A drawing as numbers from 0 to 1, prepared as MNIST's digits were: scaled, its shape kept, until the ink just fits 20
+ * of 28 pixels, and moved until its centre of mass is the middle, which in MNIST is the middle of pixel (14, 14). Lines
+ * can be scaled and moved before they become pixels: nothing is resampled. The first of two rounds finds out how far to move.
+ */
+function prepare(strokes, context) {
+  const { width, height } = context.canvas, unit = width / 28;
+  const ends = [0, 1].map((axis) => strokes.flat().map((point) => point[axis])).map((v) => [Math.min(...v), Math.max(...v)]);
+  const reach = Math.max(0.05, ...ends.map(([low, high]) => high - low)); // a dot stays a dot
+  const scale = (20 * unit - PEN * width) / reach;
+  const at = ends.map(([low, high]) => 14.5 * unit - (scale * (low + high)) / 2);
+  let ink;
+  for (let round = 0; round < 2; round++) {
+    trace(context, strokes, scale, at, PEN * width);
+    const { data } = context.getImageData(0, 0, width, height);
+    ink = Array.from({ length: width * height }, (_, p) => data[4 * p + 3] / 255);
+    const mass = [0, 0];
+    ink.forEach((x, p) => [p % width, Math.floor(p / width)].forEach((i, axis) => (mass[axis] += (i + 0.5) * x)));
+    const all = ink.reduce((sum, x) => sum + x);
+    for (const axis of [0, 1]) at[axis] += 14.5 * unit - mass[axis] / all;
+  }
+  return ink.map(rounded);
+}
+
 // ------------------------------------------------------------------------------------------------- views
 // (spec of the view, network, alt) -> [element, function that draws the network's outputs]
 
 const VIEWS = {
-  image({ height, width }, network, alt) {
-    const { data } = network.outputs[0], channels = data.length / (height * width);
-    const canvas = element("canvas", { class: "live-image", width, height, role: "img", "aria-label": alt });
-    const context = canvas.getContext("2d"), pixels = context.createImageData(width, height);
-    const draw = () => {
-      for (let p = 0; p < height * width; p++) {
-        for (let c = 0; c < 3; c++) {
-          const x = data[p * channels + (c % channels)];
-          pixels.data[4 * p + c] = 255 * (channels === 1 ? 1 - x : x); // grey images: dark ink on paper
-        }
-        pixels.data[4 * p + 3] = 255;
-      }
-      context.putImageData(pixels, 0, 0);
-    };
-    return [canvas, draw];
+  image({ height, width, output, label }, network, alt) {
+    const canvas = element("canvas", { class: "live-image", width, height, role: "img", "aria-label": label || alt });
+    const shown = label ? element("div", { class: "live-labelled" }, canvas, element("span", { "aria-hidden": "true" }, label)) : canvas;
+    return [shown, () => paint(canvas, network.outputs[output].data)];
+  },
+
+  plane({ series, ...spec }, network, alt) {
+    const { node } = square(spec, { role: "img", "aria-label": alt });
+    const [px, py] = spec.limits.map(([low, high]) => (x) => (300 * (clamp(x, [low, high]) - low)) / (high - low));
+    const plots = series.map((item) => plot(item, network, px, (y) => 300 - py(y)));
+    node.append(element("svg", { class: "live-curves", viewBox: "0 0 300 300" }, ...plots.map(([path]) => path)));
+    return [node, () => plots.forEach(([, draw]) => draw())];
   },
 
   curves({ series, xlim, ylim, xlabel, ylabel, xticks, yticks }, network, alt) {
@@ -53,25 +156,11 @@ const VIEWS = {
     const middle = `${11} ${(top + bottom) / 2}`;
     svg.append(element("text", { transform: `translate(${middle}) rotate(-90)`, "text-anchor": "middle" }, ylabel));
     const key = element("div", { class: "live-key" });
-    const draws = series.map(({ style, x, y, base, label, colour }) => {
-      const numbers = (what) => (Number.isInteger(what?.output) ? network.outputs[what.output].data : what);
-      const at = (values, i) => (typeof values === "number" ? values : values.length === 1 ? values[0] : values[i]);
-      const node = element("path", { class: `live-${style}`, style: `--ink: ${colour}` });
+    const draws = series.map((item) => {
+      const [node, draw] = plot(item, network, px, py);
       inner.append(node);
-      key.append(element("span", {}, element("i", { class: `live-${style}`, style: `background: ${colour}` }), label));
-      const [xs, ys, bases] = [x, y, base].map(numbers);
-      const n = Math.max(...[xs, ys, bases].map((v) => v.length ?? 1));
-      return () => {
-        let d = "";
-        for (let i = 0; i < n; i++) {
-          const X = px(at(xs, i)).toFixed(1), Y = py(at(ys, i)).toFixed(1), B = py(at(bases, i)).toFixed(1);
-          if (style === "dots") d += `M${X} ${Y}h0`;
-          else if (style === "bars") d += `M${X} ${B}V${Y}`;
-          else d += `${d ? "L" : "M"}${X} ${Y}`;
-        }
-        if (style === "area") for (let i = n - 1; i >= 0; i--) d += `L${px(at(xs, i)).toFixed(1)} ${py(at(bases, i)).toFixed(1)}`;
-        node.setAttribute("d", d);
-      };
+      key.append(element("span", {}, element("i", { class: `live-${item.style}`, style: `background: ${item.colour}` }), item.label));
+      return draw;
     });
     return [element("div", { class: "live-panel" }, svg, key), () => draws.forEach((draw) => draw())];
   },
@@ -114,18 +203,22 @@ function build(stage, spec, bytes, changed = () => {}) {
     changed(values);
   }
 
-  const controls = element("div", { class: "live-controls" });
+  const controls = element("div", { class: "live-controls" }), clear = [];
   for (const input of spec.inputs)
     if (input.labels) controls.append(choice(input));
+    else if (input.drawing) controls.append(drawing(input));
     else input.names.forEach((_, i) => controls.append(slider(input, i)));
-  const buttons = element("div", { class: "live-buttons" }, button("Reset", () => set(start)));
-  const latents = spec.inputs.filter((input) => !input.labels);
+  const buttons = element("div", { class: "live-buttons" }, ...clear, button("Reset", () => set(start)));
+  const latents = spec.inputs.filter((input) => input.limits);
   const draws = () => latents.map(({ name, limits }) => [name, limits.map((range) => clamp(gaussian(), range))]);
   if (spec.prior) buttons.append(button("Sample z", () => set(Object.fromEntries(draws()))));
   controls.append(buttons);
   if (spec.pad) stage.append(pad(spec.inputs.find(({ name }) => name === spec.pad.input), spec.pad));
   const nodes = views.map(([node]) => node), small = (node) => node.matches(".live-numbers");
-  stage.append(...nodes.filter((node) => !small(node)), element("div", { class: "live-side" }, ...nodes.filter(small), controls));
+  if (clear.length) stage.append(controls);
+  stage.classList.toggle("live-drawn", clear.length > 0);
+  stage.append(...nodes.filter((node) => !small(node)), element("div", { class: "live-side" }, ...nodes.filter(small)));
+  if (!clear.length) stage.lastChild.append(controls);
   // JupyterLab would take the arrow keys for itself.
   for (const node of stage.querySelectorAll("input, .live-pad")) node.dataset.lmSuppressShortcuts = "";
   show({});
@@ -158,34 +251,59 @@ function build(stage, spec, bytes, changed = () => {}) {
     return node;
   }
 
+  /** A field to draw in, put on the stage, and sample images to choose from. Shows what the reader draws, or else the image. */
+  function drawing({ name, drawing: { height, width, samples, names } }) {
+    const label = "Drawing field: draw a digit with mouse, pen or finger, or choose a sample digit";
+    const field = element("canvas", { class: "live-field", width: 560, height: 560, role: "img", "aria-label": label });
+    const context = field.getContext("2d"), small = element("canvas", { width, height });
+    const brush = small.getContext("2d", { willReadFrequently: true });
+    let strokes = [], drawn;
+    field.addEventListener("pointerdown", (event) => {
+      if (!event.isPrimary || event.button) return;
+      field.setPointerCapture(event.pointerId);
+      strokes.push([]);
+      follow(event);
+    });
+    field.addEventListener("pointermove", (event) => field.hasPointerCapture(event.pointerId) && follow(event));
+    function follow({ clientX, clientY }) {
+      const box = field.getBoundingClientRect();
+      const share = [(clientX - box.left) / box.width, (clientY - box.top) / box.height];
+      strokes.at(-1).push(share.map((x) => clamp(x, [0, 1])));
+      const image = prepare(strokes, brush);
+      drawn = String(image);
+      set({ [name]: image });
+    }
+
+    const bytes = bytesOf(samples), size = width * height;
+    const images = names.map((_, i) => Array.from(bytes.subarray(i * size, (i + 1) * size), (x) => rounded(x / 255)));
+    const options = images.map((image, i) => {
+      const thumb = element("canvas", { width, height });
+      paint(thumb, image);
+      const node = button(thumb, () => set({ [name]: image }));
+      node.title = node.ariaLabel = names[i];
+      return node;
+    });
+    clear.push(button("Clear", () => set({ [name]: images[0].map(() => 0) })));
+    updates.push(() => {
+      const now = String(values[name]);
+      images.forEach((image, i) => (options[i].ariaPressed = now === String(image)));
+      if (strokes.length && now === drawn) return trace(context, strokes, field.width, [0, 0], PEN * field.width);
+      strokes = [];
+      paint(small, values[name]);
+      context.imageSmoothingEnabled = false;
+      context.drawImage(small, 0, 0, field.width, field.height);
+    });
+    stage.append(field);
+    return element("div", { class: "live-samples", role: "group", "aria-label": "Samples" }, ...options);
+  }
+
   /** Two numbers as a plane, with points behind the one that moves. */
-  function pad({ name, names, limits, step }, { points, labels, colours, centres }) {
+  function pad({ name, names, limits, step }, spec) {
     const [xs, ys] = limits;
     const point = element("span", { class: "live-point" });
-    const canvas = element("canvas", { "aria-hidden": "true", width: 600, height: 600 });
     const what = `Plane of ${names[0]} and ${names[1]}: drag the point, or move it with the arrow keys`;
     const role = { role: "application", "aria-roledescription": "two-dimensional slider", "aria-label": what };
-    const plane = element("div", { class: "live-pad", tabindex: 0, ...role }, canvas);
-    const place = (node, x, y) => {
-      node.style.left = `${(100 * (x - xs[0])) / (xs[1] - xs[0])}%`;
-      node.style.top = `${(100 * (ys[1] - y)) / (ys[1] - ys[0])}%`;
-      return node;
-    };
-    if (points) {
-      const at = new Uint16Array(bytesOf(points).buffer), kinds = bytesOf(labels), paint = canvas.getContext("2d");
-      paint.globalAlpha = 0.75;
-      for (let i = 0; i < kinds.length; i++) {
-        paint.fillStyle = colours[kinds[i]];
-        paint.beginPath();
-        paint.arc((600 * at[2 * i]) / 65535, 600 - (600 * at[2 * i + 1]) / 65535, 3.2, 0, 7);
-        paint.fill();
-      }
-    }
-    for (const [text, x, y] of centres) plane.append(place(element("b", { "aria-hidden": "true" }, text), x, y));
-    limits.forEach(([low, high], axis) => {
-      for (const [end, text] of [["low", tick(low)], ["name", names[axis]], ["high", tick(high)]])
-        plane.append(element("i", { class: `live-${"xy"[axis]} live-${end}`, "aria-hidden": "true" }, text));
-    });
+    const { node: plane, canvas, place } = square({ names, limits, ...spec }, { tabindex: 0, ...role });
     plane.append(point);
     updates.push(() => place(point, clamp(values[name][0], xs), clamp(values[name][1], ys)));
 

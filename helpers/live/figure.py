@@ -145,7 +145,7 @@ class LiveFigure:
             x = np.eye(item["size"])[value[item["name"]]] if "labels" in item else np.asarray(value[item["name"]])
             x = np.broadcast_to(x, (repeat, item["size"])).astype("float32")
             feed.append(x.reshape(repeat, *tensor.shape[1:]))
-        outputs = self._keras_model(feed if len(feed) > 1 else feed[0])
+        outputs = self._keras_model(feed if isinstance(self._keras_model.input, list) else feed[0])
         return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(outputs)]
 
     def _draw_poster(self):
