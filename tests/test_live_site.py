@@ -12,7 +12,8 @@ from axe_playwright_python.sync_playwright import Axe
 from keras import layers, ops
 from keras_reader import read
 
-from helpers.live import LatentExplorer, LiveFigure, curves, dots, line, numbers
+from helpers.data import load_mnist
+from helpers.live import DrawingExplorer, LatentExplorer, LiveFigure, SideBySide, curves, dots, image, line, numbers
 from helpers.live.figure import LiveWidget
 
 PIXELS = """figure => {
@@ -62,6 +63,59 @@ def curve_figure():
     return LiveFigure(
         model, {"mean": (-2, 2, 0), "width": (0.5, 2, 1)}, [panel, numbers({"area": "area"}, unit="")], alt="A bump."
     )
+
+
+@pytest.fixture(scope="module")
+def drawing():
+    """A figure to draw in, and its networks."""
+    keras.utils.set_random_seed(2)
+    x = keras.Input((28, 28, 1))
+    h = layers.Flatten()(layers.Conv2D(8, 4, strides=4, activation="gelu")(x))
+    encoder = keras.Model(x, [layers.Dense(2)(h), layers.Dense(2)(h)])
+    wide = keras.initializers.RandomNormal(stddev=0.5)
+    body = [layers.Dense(64, "relu", kernel_initializer=wide), layers.Dense(784, "sigmoid", kernel_initializer=wide)]
+    generator = keras.Sequential([keras.Input((2,)), *body])
+    (images, labels), _ = load_mnist()
+    images = images[:200].reshape(-1, 28, 28)
+    codes = encoder.predict(images / 255, verbose=0)[0]
+    figure = DrawingExplorer(
+        encoder, generator, codes, labels[:200].astype(int), samples=images[:10], sample_labels=labels[:10], alt="A field.",
+        caption="Draw.",
+    )  # fmt: skip
+    return figure, encoder, generator, images
+
+
+def seen(figure):
+    """The image that the network was given."""
+    return np.array(figure.evaluate("f => [...f.live.network.inputs[0].data]")).reshape(28, 28)
+
+
+def assert_shows_what_keras_says(figure, encoder, generator):
+    x = seen(figure)
+    mean, log_var = (ops.convert_to_numpy(y)[0] for y in encoder(x[None, ..., None].astype("float32")))
+    std = np.exp(log_var / 2)
+    shown = [float(node.inner_text().replace("\u2212", "-")) for node in figure.query_selector_all("dd output")]
+    kl = 0.5 * (mean**2 + std**2 - log_var - 1).sum()
+    np.testing.assert_allclose(shown, [*mean, *std, kl], atol=0.03)
+    pixels = figure.evaluate(
+        """f => [...f.querySelectorAll('.live-image')].map(canvas =>
+          [...canvas.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 === 0))"""
+    )
+    assert np.abs(np.array(pixels[0]) - 255 * (1 - x.ravel())).max() <= 0.51
+    assert np.abs(np.array(pixels[1]) - keras_pixels(generator, mean)).max() <= 6
+    # in the plane: the mean as a dot, an ellipse of one standard deviation, one of two
+    (low_x, high_x), (low_y, high_y) = figure.evaluate(
+        "f => JSON.parse(f.querySelector('[data-part=spec]').textContent).views[2].limits"
+    )
+    scale = np.array([300 / (high_x - low_x), 300 / (high_y - low_y)])
+    at = (mean - [low_x, low_y]) * scale * [1, -1] + [0, 300]
+    paths = [p.get_attribute("d") for p in figure.query_selector_all(".live-pad path")]
+    wide, ring, dot = (np.array(re.findall(r"(-?[\d.]+) (-?[\d.]+)", d), float) for d in paths)
+    np.testing.assert_allclose(dot[0], np.clip(at, 0, 300), atol=2)
+    for points, radius in ((ring, 1), (wide, 2)):
+        for axis in (0, 1):
+            ends = at[axis] + radius * std[axis] * scale[axis] * np.array([-1, 1])
+            np.testing.assert_allclose([points[:, axis].min(), points[:, axis].max()], np.clip(ends, 0, 300), atol=3)
 
 
 def keras_pixels(decoder, *inputs):
@@ -211,15 +265,232 @@ def test_curves_and_numbers_follow_the_sliders(page, show):
     assert page.errors == []
 
 
+# ------------------------------------------------------------------------------------------- draw a digit
+
+
+def stroke(page, field, points, steps=6):
+    """Draws a line with the mouse; points are shares of the field."""
+    box = field.bounding_box()
+    at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for x, y in at[1:]:
+        page.mouse.move(x, y, steps=steps)
+    page.mouse.up()
+
+
+def centre_of_mass(image):
+    return [(image.sum(axis) * (np.arange(28) + 0.5)).sum() / image.sum() for axis in (0, 1)]
+
+
+def extent(image, threshold=0.05):
+    rows, columns = np.nonzero(image > threshold)
+    return int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
+
+
+def ink_on_the_field(figure):
+    """Shares of the field that are dark: in all, and in its upper left quarter."""
+    return figure.evaluate(
+        """f => { const canvas = f.querySelector('.live-field'), n = canvas.width;
+          const dark = (w, h) => { const d = canvas.getContext('2d').getImageData(0, 0, w, h).data; let k = 0;
+            for (let i = 0; i < d.length; i += 4) k += d[i + 3] > 128 && d[i] < 128; return k / (w * h); };
+          return [dark(n, n), dark(n / 2, n / 2)]; }"""
+    )
+
+
+def test_drawing_starts_with_the_first_sample(page, show, drawing):
+    live, encoder, generator, images = drawing
+    (figure,) = show(page, live)
+    np.testing.assert_allclose(seen(figure), images[0] / 255, atol=1e-4)
+    assert values(figure) == live.value
+    assert_shows_what_keras_says(figure, encoder, generator)
+    assert ink_on_the_field(figure)[0] == pytest.approx((images[0] > 127).mean(), abs=0.01)
+    assert figure.query_selector(".live-pad").get_attribute("aria-label") == "A field."
+    assert page.errors == [] and page.requests == [page.url], "works from the disk, and asks for nothing else"
+
+
+def test_samples_are_chosen_by_mouse_keyboard_and_touch(open_page, show, drawing):
+    live, encoder, generator, images = drawing
+    page = open_page(**PHONE)
+    (figure,) = show(page, live)
+    samples = figure.query_selector_all(".live-samples button")
+    assert len(samples) == 10
+
+    def chosen(i):
+        np.testing.assert_allclose(seen(figure), images[i] / 255, atol=1e-4)
+        assert [s.get_attribute("aria-pressed") for s in samples] == ["true" if k == i else "false" for k in range(10)]
+        assert_shows_what_keras_says(figure, encoder, generator)
+
+    chosen(0)
+    samples[3].click()
+    chosen(3)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    chosen(4)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    chosen(5)
+    samples[7].tap()
+    chosen(7)
+    names = [live.spec["inputs"][0]["drawing"]["names"], [s.get_attribute("aria-label") for s in samples]]
+    assert names[0] == names[1] and re.fullmatch(r"an? \d", names[0][0])
+    page.keyboard.press("Tab")  # the row of samples has no trap: on to Clear and Reset
+    figure.query_selector("text=Reset").focus()
+    page.keyboard.press("Enter")
+    chosen(0)
+
+
+def test_a_stroke_is_scaled_and_centred_as_mnist_is(page, show, drawing):
+    live, encoder, generator, images = drawing
+    (figure,) = show(page, live)
+    field = figure.query_selector(".live-field")
+    stroke(page, field, [(0.2, 0.1), (0.2, 0.4)])  # a short vertical line, far from the middle
+    x = seen(figure)
+    assert centre_of_mass(x) == pytest.approx([14.5, 14.5], abs=0.1), "the middle of MNIST's digits"
+    width, height = extent(x)
+    assert 19 <= height <= 21 and 2 <= width <= 4
+    assert x.sum() == pytest.approx(20 * 2.4, rel=0.06) and x.max() == pytest.approx(1, abs=0.01)
+    assert_shows_what_keras_says(figure, encoder, generator)
+    stroke(page, field, [(0.15, 0.25), (0.9, 0.25)])  # a second stroke: now wider than high
+    x = seen(figure)
+    width, height = extent(x)
+    assert 19 <= width <= 21 and height < 14
+    assert centre_of_mass(x) == pytest.approx([14.5, 14.5], abs=0.1)
+    assert_shows_what_keras_says(figure, encoder, generator)
+    all_ink, quarter = ink_on_the_field(figure)
+    assert 0.05 < all_ink < 0.2 and quarter > 1.5 * all_ink, "the field shows the lines where they were drawn"
+    before = ink_on_the_field(figure)
+    page.mouse.move(5, 5)
+    page.mouse.move(300, 300)
+    assert ink_on_the_field(figure) == before, "no button: no ink"
+
+
+def test_clear_reset_and_a_new_drawing(page, show, drawing):
+    live, encoder, generator, images = drawing
+    (figure,) = show(page, live)
+    field = figure.query_selector(".live-field")
+    stroke(page, field, [(0.3, 0.3), (0.7, 0.7)])
+    assert np.corrcoef(seen(figure).ravel(), np.eye(28).ravel())[0, 1] > 0.4, "a stroke over a sample begins anew"
+    figure.query_selector("text=Clear").click()
+    assert seen(figure).max() == 0 and ink_on_the_field(figure)[0] == 0
+    assert_shows_what_keras_says(figure, encoder, generator)
+    stroke(page, field, [(0.5, 0.5), (0.5, 0.5)])  # a dot
+    x = seen(figure)
+    assert x.sum() == pytest.approx(np.pi * 1.2**2, rel=0.15) and extent(x)[0] <= 4
+    figure.query_selector("text=Clear").click()
+    stroke(page, field, [(0.3, 0.7), (0.7, 0.3)])
+    assert np.corrcoef(seen(figure).ravel(), np.eye(28)[::-1].ravel())[0, 1] > 0.4
+    figure.query_selector("text=Reset").click()
+    np.testing.assert_allclose(seen(figure), images[0] / 255, atol=1e-4)
+    stroke(page, field, [(0.5, 0.2), (0.5, 1.7)])  # leaves the field below: stays at its edge
+    assert extent(seen(figure))[1] <= 21 and centre_of_mass(seen(figure)) == pytest.approx([14.5, 14.5], abs=0.1)
+
+
+def test_a_finger_draws_and_does_not_scroll(open_page, show, drawing):
+    live, encoder, generator, _ = drawing
+    page = open_page(**PHONE)
+    (figure,) = show(page, live, curve_figure())[:1]
+    field = figure.query_selector(".live-field").bounding_box()
+    touch = page.context.new_cdp_session(page)
+    at = lambda x, y, i=0: {"x": field["x"] + x * field["width"], "y": field["y"] + y * field["height"], "id": i}  # noqa: E731
+    seen_while_moving = []
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [at(0.5, 0.9)]})
+    for y in np.linspace(0.9, 0.1, 9):
+        touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [at(0.5, y)]})
+        seen_while_moving.append(seen(figure).sum())
+    # a second finger must not draw
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [at(0.5, 0.1), at(0.9, 0.5, 1)]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [at(0.5, 0.1), at(0.9, 0.8, 1)]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert page.evaluate("scrollY") == 0
+    x = seen(figure)
+    assert extent(x)[0] <= 4 and 19 <= extent(x)[1] <= 21
+    assert centre_of_mass(x) == pytest.approx([14.5, 14.5], abs=0.1)
+    assert len({round(s, 2) for s in seen_while_moving[:3]}) > 1, "what is shown should follow the finger"
+    assert_shows_what_keras_says(figure, encoder, generator)
+
+
+# --------------------------------------------------------------------------------------------- side by side
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["wide", "phone"])
+def test_figures_in_a_row_are_alive_and_independent(open_page, show, options):
+    page = open_page(**options)
+    dense, conv = dense_decoder(), convolutional_decoder()
+    first, second = show(page, SideBySide(explorer(dense, caption="One."), explorer(conv, caption="Two.")))
+    left, right = first.bounding_box(), second.bounding_box()
+    if options:
+        assert right["y"] >= left["y"] + left["height"] and left["x"] == right["x"]
+    else:
+        assert right["x"] >= left["x"] + left["width"] and left["y"] == right["y"]
+        assert left["width"] == pytest.approx(right["width"], abs=1)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    set_values(first, {"z": [1, 2]})
+    set_values(second, {"z": [-1, 0, 2], "y": 1})
+    assert np.abs(np.array(first.evaluate(PIXELS)) - keras_pixels(dense, [1, 2])).max() <= 6
+    assert np.abs(np.array(second.evaluate(PIXELS)) - keras_pixels(conv, [-1, 0, 2], np.eye(4)[1])).max() <= 6
+    second.query_selector("text=Reset").click()
+    assert (values(first)["z"], values(second)["z"]) == ([1, 2], [0, 0, 0])
+    assert [f.query_selector("figcaption").inner_text() for f in (first, second)] == ["One.", "Two."]
+    pad, shown = (first.query_selector(s).bounding_box() for s in (".live-pad", ".live-image"))
+    assert shown["x"] >= pad["x"] + pad["width"] and abs(shown["y"] - pad["y"]) < 1, "plane and image in sight together"
+    assert page.errors == [] and page.requests == [page.url]
+
+
+def test_the_same_figure_twice_is_alive_twice(page, show):
+    figure = explorer(dense_decoder())
+    first, second = show(page, SideBySide(figure, figure))
+    set_values(first, {"z": [1, 2]})
+    assert (values(first)["z"], values(second)["z"]) == ([1, 2], [0, 0])
+
+
+def test_series_without_the_network_are_drawn_once(page, show):
+    share = keras.Input((1,), name="share")
+    x = np.linspace(0, 1, 11)
+    model = keras.Model(share, {"y": ops.multiply(share, x)})
+    panel = curves(line(x, x, "fixed"), line(x, "y", "moved"), xlim=(0, 1), ylim=(0, 1), xlabel="x", ylabel="y")
+    (figure,) = show(page, LiveFigure(model, {"share": (0, 1, 0.5)}, [panel], alt="Lines."))
+    figure.evaluate(
+        """f => { f.drawn = []; const paths = [...f.querySelectorAll('path.live-line')];
+          for (const p of paths) p.setAttribute = (name, d) => { f.drawn.push(paths.indexOf(p)); SVGElement.prototype.setAttribute.call(p, name, d); } }"""
+    )
+    set_values(figure, {"share": [1]})
+    assert figure.evaluate("f => f.drawn") == [1]
+    fixed, moved = (p.get_attribute("d") for p in figure.query_selector_all("path.live-line"))
+    assert fixed == moved and len(fixed) > 50
+
+
+def test_image_of_a_figure_of_ones_own_with_a_pad(page, show):
+    z, y, share = keras.Input((2,), name="z"), keras.Input((4,), name="y"), keras.Input((1,), name="log_beta")
+    keras.utils.set_random_seed(0)
+    wide = keras.initializers.RandomNormal(stddev=0.5)
+    h = layers.Concatenate()([z, y, share])
+    model = keras.Model([share, z, y], {"image": layers.Dense(196, "sigmoid", kernel_initializer=wide)(h), "share": share * 1})
+    sliders = {"log_beta": (-1, 1, 0), "z": {"limits": [(-3, 3)] * 2, "names": ["z₁", "z₂"], "value": [0, 0]}}
+    live = LiveFigure(model, sliders, [image(14, 14, "image", label="decoded")], choices={"y": "abcd"}, pad="z", alt="x", dtype="int8")  # fmt: skip
+    (figure,) = show(page, live)
+    pad = figure.query_selector(".live-pad").bounding_box()
+    page.mouse.click(pad["x"] + pad["width"] * 0.75, pad["y"] + pad["height"] * 0.75)
+    figure.query_selector("input[type=radio][value='2']").check(force=True)
+    moved = values(figure)
+    assert moved["z"] == pytest.approx([1.5, -1.5], abs=0.05) and moved["y"] == 2
+    found = np.array(figure.evaluate(PIXELS))
+    feed = [np.array([x], "float32") for x in (moved["log_beta"], moved["z"], np.eye(4)[2])]
+    assert np.abs(found - 255 * (1 - ops.convert_to_numpy(model(feed)["image"]).ravel())).max() <= 6
+    assert figure.query_selector(".live-labelled").inner_text() == "decoded"
+
+
 # ------------------------------------------------------------------------------------------ when things fail
 
 
-def test_still_picture_without_javascript(open_page, tmp_path):
+@pytest.mark.parametrize("kind", ["latents", "drawing"])
+def test_still_picture_without_javascript(open_page, tmp_path, drawing, kind):
     page = open_page(java_script_enabled=False)
-    (tmp_path / "page.html").write_text(explorer(dense_decoder()).html())
+    figure = explorer(dense_decoder()) if kind == "latents" else drawing[0]
+    (tmp_path / "page.html").write_text(figure.html(), encoding="utf-8")
     page.goto((tmp_path / "page.html").as_uri())
     poster = page.locator(".live-poster img")
-    assert poster.is_visible() and poster.get_attribute("alt") == "A digit."
+    assert poster.is_visible() and poster.get_attribute("alt") == figure.spec["alt"]
     assert poster.bounding_box()["width"] > 200
 
 
@@ -251,10 +522,8 @@ def test_damaged_model_is_reported_in_the_figures_place(page, show, change, says
 # -------------------------------------------------------------------------------- widget in a live kernel
 
 
-def test_widget_shares_values_with_its_model(page, tmp_path):
+def render_widget(page, widget):
     """The module as anywidget loads it, with a stand-in for the kernel's side of the model."""
-    decoder = dense_decoder()
-    widget = explorer(decoder).widget()
     state = {
         "esm": str(LiveWidget._esm),
         "model": base64.b64encode(b"pad" + widget.model).decode(),
@@ -279,7 +548,12 @@ def test_widget_shares_values_with_its_model(page, tmp_path):
         }""",
         state,
     )
-    figure = page.query_selector("figure.live")
+    return page.query_selector("figure.live")
+
+
+def test_widget_shares_values_with_its_model(page):
+    decoder = dense_decoder()
+    figure = render_widget(page, explorer(decoder).widget())
     figure.query_selector("input[type=range]").focus()
     page.keyboard.press("ArrowRight")
     assert json.loads(page.evaluate("saved.at(-1)")) == {"z": [0.05, 0]}, "the reader's move should reach Python"
@@ -290,14 +564,42 @@ def test_widget_shares_values_with_its_model(page, tmp_path):
     assert page.errors == []
 
 
+def test_widget_to_draw_in(page, drawing):
+    live, encoder, generator, images = drawing
+    widget = live.widget()
+    figure = render_widget(page, widget)
+    stroke(page, figure.query_selector(".live-field"), [(0.4, 0.2), (0.4, 0.8)])
+    saved = json.loads(page.evaluate("saved.at(-1)"))
+    widget.set_state({"value": saved})  # as the kernel receives it
+    np.testing.assert_allclose(np.reshape(widget.value["image"], (28, 28)), seen(figure), atol=1e-6)
+    assert widget.value == saved, "nothing to send back"
+    ink = ink_on_the_field(figure)
+    page.evaluate("value => kernel.assign(value)", widget.value)
+    assert ink_on_the_field(figure) == ink, "the reader's own lines stay"
+    widget.value = {"image": images[4]}
+    page.evaluate("value => kernel.assign(value)", widget.value)
+    np.testing.assert_allclose(seen(figure), images[4] / 255, atol=1e-4)
+    assert ink_on_the_field(figure)[0] == pytest.approx((images[4] > 127).mean(), abs=0.01)
+    assert figure.query_selector_all(".live-samples button")[4].get_attribute("aria-pressed") == "true"
+    box = figure.query_selector(".live-field").bounding_box()
+    page.mouse.move(box["x"] + 50, box["y"] + 50)
+    page.mouse.down()
+    page.evaluate("value => kernel.assign(value)", widget.value)  # in the middle of a stroke
+    page.mouse.move(box["x"] + 50, box["y"] + 150, steps=4)
+    page.mouse.up()
+    assert extent(seen(figure))[0] <= 4, "the stroke goes on from where it was"
+    assert page.errors == []
+
+
 # ------------------------------------------------------------------------------------ how it looks and reads
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("options", [{}, PHONE], ids=["wide", "phone"])
-def test_accessible_and_within_the_screen(open_page, show, scheme, options):
+@pytest.mark.parametrize("options", [{}, PHONE, {**PHONE, "viewport": {"width": 375, "height": 667}}], ids=["wide", "phone", "375"])
+def test_accessible_and_within_the_screen(open_page, show, drawing, scheme, options):
     page = open_page(color_scheme=scheme, **options)
-    show(page, explorer(dense_decoder()), explorer(convolutional_decoder()), curve_figure())
+    row = SideBySide(explorer(dense_decoder()), curve_figure())
+    show(page, explorer(dense_decoder()), explorer(convolutional_decoder()), curve_figure(), drawing[0], row)
     page.add_style_tag(content=":root { color-scheme: light dark }")
     found = Axe().run(page).response["violations"]
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
@@ -337,9 +639,14 @@ def test_every_live_figure_of_the_book(site, page):
                 else:
                     continue
                 assert looks(figure) != before, f"{path.name}: {control.get_attribute('aria-label')} changes nothing"
+            for sample in figure.query_selector_all(".live-samples [aria-pressed=false]"):
+                before = looks(figure)
+                sample.click()
+                assert looks(figure) != before, f"{path.name}: {sample.get_attribute('aria-label')} changes nothing"
             for _ in range(12):
                 new = {
                     item["name"]: int(rng.integers(item["size"])) if "labels" in item
+                    else rng.random(item["size"]).round(4).tolist() if "drawing" in item
                     else [float(rng.uniform(*limits)) for limits in item["limits"]]
                     for item in spec["inputs"]
                 }  # fmt: skip
@@ -351,7 +658,8 @@ def test_every_live_figure_of_the_book(site, page):
                         found, expected.ravel(), rtol=1e-4, atol=1e-4 * max(1, np.abs(expected).max())
                     )
                 if spec["views"][0]["kind"] == "image":
-                    assert np.abs(np.array(figure.evaluate(PIXELS)) - 255 * (1 - np.ravel(outputs[0]))).max() <= 0.51
+                    shown = np.ravel(outputs[spec["views"][0]["output"]])
+                    assert np.abs(np.array(figure.evaluate(PIXELS)) - 255 * (1 - shown)).max() <= 0.51
     assert page.errors == []
 
 
@@ -369,8 +677,11 @@ def test_figures_of_the_book_work_from_the_disk(site, page):
         page.wait_for_function("[...document.querySelectorAll('figure.live')].every(f => f.live)")
         figure = page.query_selector("figure.live")
         before = looks(figure)
-        figure.query_selector("input").focus()
-        page.keyboard.press("PageUp")
+        if control := figure.query_selector("input"):
+            control.focus()
+            page.keyboard.press("PageUp")
+        else:
+            figure.query_selector(".live-samples [aria-pressed=false]").click()
         assert looks(figure) != before
 
 

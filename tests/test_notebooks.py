@@ -90,11 +90,13 @@ def live_problems(notebook):
     from helpers.live.figure import _runtime, _style
 
     for cell, figure in html_figures(notebook, "live"):
-        script, style = figure.select_one("script[type=module]"), figure.find("style")
-        current = (f'{_runtime()}mountAll("{figure.get("data-live")}");', _style())
+        row = figure.find_parent("div", class_="live-row") or figure
+        script, style = row.select_one("script[type=module]"), row.find("style")
+        keys = dict.fromkeys(one.get("data-live") for one in row.select("figure.live"))
+        current = (_runtime() + "".join(f'mountAll("{key}");' for key in keys), _style())
         if (script and script.string, style and style.string) != current:
             yield f"{start(cell)} stores a live figure with another runtime or style than helpers.live: run make execute NB=..."
-        if address := re.search(r"https?://(?!www\.w3\.org/2000/svg\b)[^\s\"'<]*", str(figure)):
+        if address := re.search(r"https?://(?!www\.w3\.org/2000/svg\b)[^\s\"'<]*", str(row)):
             yield f"{start(cell)} has a live figure that refers to {address[0]}"
 
 
@@ -166,8 +168,9 @@ def live_figure():
     from helpers.live.figure import _runtime, _style
 
     return (
-        f'<figure class="live" data-live="0a1b"><style>{_style()}</style><img src="data:image/png;base64," alt="Digits">'
-        f'<figcaption>Drag the point.</figcaption><script type="module">{_runtime()}mountAll("0a1b");</script></figure>'
+        f'<div class="live-row"><style>{_style()}</style><figure class="live" data-live="0a1b">'
+        f'<img src="data:image/png;base64," alt="Digits"><figcaption>Drag the point.</figcaption></figure>'
+        f'<script type="module">{_runtime()}mountAll("0a1b");</script></div>'
     )
 
 

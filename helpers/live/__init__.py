@@ -6,6 +6,6 @@ from helpers.live.exporter import export
 from helpers.live.figure import LiveFigure, SideBySide, area, bars, curves, dots, image, line, numbers
 
 __all__ = [
-    "DrawingExplorer", "LatentExplorer", "LiveFigure", "SideBySide", "area", "bars", "curves", "dots", "export", "image",
-    "line", "numbers",
+    "DrawingExplorer", "LatentExplorer", "LiveFigure", "SideBySide", "area", "bars", "curves", "dots", "export",
+    "image", "line", "numbers",
 ]  # fmt: skip

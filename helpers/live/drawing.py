@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from helpers.live.explorer import SUBSCRIPTS, check_codes, limits_of_codes, plane_of_codes
-from helpers.live.figure import LiveFigure, dots, image, line, read_samples
+from helpers.live.figure import LiveFigure, dots, image, line, numbers, read_samples
 from helpers.plots import plot_reconstructions
 
 INK = "#000000"
@@ -14,8 +14,8 @@ INK = "#000000"
 class DrawingExplorer(LiveFigure):
     """A live figure of an encoder and a generator: draw a digit, see where it is encoded and what is decoded there.
 
-    The reader draws, with mouse, pen or finger, or chooses a sample. The drawing is prepared as MNIST was: its ink fits 20 of
-    28 pixels, its centre of mass is the image's. The plane shows the posterior's mean and its ellipses at one and two
+    The reader draws, with mouse, pen or finger, or chooses a sample. The drawing is prepared as MNIST was: its ink fits 20
+    of 28 pixels, and its centre of mass is the middle. The plane shows the posterior's mean and its ellipses at one and two
     standard deviations; the reconstruction is decoded at the mean; the KL is in nats.
 
     Parameters
@@ -56,9 +56,11 @@ class DrawingExplorer(LiveFigure):
         elif len(sample_labels) == len(samples):
             names = [f"{'an' if str(label) == '8' else 'a'} {label}" for label in sample_labels]
         else:
-            raise ValueError(f"sample_labels must be {len(samples)} labels, one for each sample; got {len(sample_labels)}.")
+            raise ValueError(f"sample_labels must be {len(samples)} labels, one for each; got {len(sample_labels)}.")
         self._generator, self._codes = generator, codes
         self._limits = np.transpose(limits)
+        if not (np.isfinite(self._limits).all() and (self._limits[0] < self._limits[1]).all()):
+            raise ValueError(f"limits must be (low, high) with low < high; got {limits}.")
         latents = [f"z{i}".translate(SUBSCRIPTS) for i in (1, 2)]
         plane = {
             "kind": "plane", "limits": limits, "names": latents, **plane_of_codes(codes, labels, limits),
@@ -67,14 +69,14 @@ class DrawingExplorer(LiveFigure):
                 for make, x, y in [(line, "wide_x", "wide_y"), (line, "x", "y"), (dots, "mean_1", "mean_2")]
             ],
         }  # fmt: skip
-        rows = [("mean_1", "mean μ₁"), ("mean_2", "mean μ₂"), ("std_1", "deviation σ₁"), ("std_2", "deviation σ₂")]
-        numbers = [{"label": label, "output": output, "unit": "", "digits": 2} for output, label in rows]
-        numbers.append({"label": "KL", "output": "kl", "unit": "nats", "digits": 2})
+        rows = {"μ₁": "mean_1", "μ₂": "mean_2", "σ₁": "std_1", "σ₂": "std_2", "KL": "kl"}
+        shown = numbers(rows, unit="", digits=2)
+        shown["rows"][-1]["unit"] = "nats"
         views = [
             image(side, side, "image", label="what the encoder sees"),
             image(side, side, "reconstruction", label="decoded at the mean"),
             plane,
-            {"kind": "numbers", "rows": numbers},
+            shown,
         ]
         drawings = {"image": {"samples": samples, "names": names}}
         super().__init__(
@@ -86,7 +88,10 @@ class DrawingExplorer(LiveFigure):
         (drawn,) = super()._typical_inputs(n // 4)
         rng = np.random.default_rng(0)
         m = n - len(drawn)
-        z = rng.uniform(*self._limits, (m, 2)) if self._codes is None else self._codes[rng.integers(len(self._codes), size=m)]
+        if self._codes is None:
+            z = rng.uniform(*self._limits, (m, 2))
+        else:
+            z = self._codes[rng.integers(len(self._codes), size=m)]
         generated = self._generator.predict(z.astype("float32"), verbose=0)
         return [np.concatenate([drawn, generated.reshape(m, *drawn.shape[1:])])]
 

@@ -37,7 +37,7 @@ function paint(canvas, data) {
   context.putImageData(pixels, 0, 0);
 }
 
-/** A series of a view as an SVG path, and the function that draws it; one that does not depend on the network is drawn here. */
+/** A series as an SVG path, and the function that draws it. One that does not depend on the network is drawn once, here. */
 function plot({ style, x, y, base, colour }, network, px, py) {
   const numbers = (what) => (Number.isInteger(what?.output) ? network.outputs[what.output].data : what);
   const at = (values, i) => (typeof values === "number" ? values : values.length === 1 ? values[0] : values[i]);
@@ -104,11 +104,12 @@ const PEN = 2.4 / 28; // how wide MNIST's ink is: its area by its length, on ave
 /**
  * A drawing as numbers from 0 to 1, prepared as MNIST's digits were: scaled, its shape kept, until the ink just fits 20
  * of 28 pixels, and moved until its centre of mass is the middle, which in MNIST is the middle of pixel (14, 14). Lines
- * can be scaled and moved before they become pixels: nothing is resampled. The first of two rounds finds out how far to move.
+ * can be scaled and moved before they become pixels: nothing is resampled. The first round finds out how far to move.
  */
 function prepare(strokes, context) {
   const { width, height } = context.canvas, unit = width / 28;
-  const ends = [0, 1].map((axis) => strokes.flat().map((point) => point[axis])).map((v) => [Math.min(...v), Math.max(...v)]);
+  const along = [0, 1].map((axis) => strokes.flat().map((point) => point[axis]));
+  const ends = along.map((v) => [Math.min(...v), Math.max(...v)]);
   const reach = Math.max(0.05, ...ends.map(([low, high]) => high - low)); // a dot stays a dot
   const scale = (20 * unit - PEN * width) / reach;
   const at = ends.map(([low, high]) => 14.5 * unit - (scale * (low + high)) / 2);
@@ -131,8 +132,9 @@ function prepare(strokes, context) {
 const VIEWS = {
   image({ height, width, output, label }, network, alt) {
     const canvas = element("canvas", { class: "live-image", width, height, role: "img", "aria-label": label || alt });
-    const shown = label ? element("div", { class: "live-labelled" }, canvas, element("span", { "aria-hidden": "true" }, label)) : canvas;
-    return [shown, () => paint(canvas, network.outputs[output].data)];
+    const draw = () => paint(canvas, network.outputs[output].data);
+    if (!label) return [canvas, draw];
+    return [element("div", { class: "live-labelled" }, canvas, element("span", { "aria-hidden": "true" }, label)), draw];
   },
 
   plane({ series, ...spec }, network, alt) {
@@ -168,7 +170,7 @@ const VIEWS = {
   numbers({ rows }, network) {
     const shown = rows.map(() => element("output"));
     const list = element("dl", { class: "live-numbers" });
-    rows.forEach(({ label, unit }, i) => list.append(element("dt", {}, label), element("dd", {}, shown[i], ` ${unit}`)));
+    rows.forEach(({ label, unit }, i) => list.append(element("div", {}, element("dt", {}, label), element("dd", {}, shown[i], ` ${unit}`))));
     return [list, () => rows.forEach(({ output, digits }, i) => (shown[i].value = written(network.outputs[output].data[0], digits)))];
   },
 };
@@ -203,24 +205,25 @@ function build(stage, spec, bytes, changed = () => {}) {
     changed(values);
   }
 
-  const controls = element("div", { class: "live-controls" }), clear = [];
+  const controls = element("div", { class: "live-controls" }), buttons = element("div", { class: "live-buttons" });
   for (const input of spec.inputs)
     if (input.labels) controls.append(choice(input));
     else if (input.drawing) controls.append(drawing(input));
     else input.names.forEach((_, i) => controls.append(slider(input, i)));
-  const buttons = element("div", { class: "live-buttons" }, ...clear, button("Reset", () => set(start)));
+  buttons.append(button("Reset", () => set(start)));
   const latents = spec.inputs.filter((input) => input.limits);
   const draws = () => latents.map(({ name, limits }) => [name, limits.map((range) => clamp(gaussian(), range))]);
   if (spec.prior) buttons.append(button("Sample z", () => set(Object.fromEntries(draws()))));
   controls.append(buttons);
   if (spec.pad) stage.append(pad(spec.inputs.find(({ name }) => name === spec.pad.input), spec.pad));
   const nodes = views.map(([node]) => node), small = (node) => node.matches(".live-numbers");
-  if (clear.length) stage.append(controls);
-  stage.classList.toggle("live-drawn", clear.length > 0);
-  stage.append(...nodes.filter((node) => !small(node)), element("div", { class: "live-side" }, ...nodes.filter(small)));
-  if (!clear.length) stage.lastChild.append(controls);
+  const side = element("div", { class: "live-side" }, ...nodes.filter(small));
+  const drawn = spec.inputs.some((input) => input.drawing);
+  stage.classList.toggle("live-drawn", drawn);
+  (drawn ? stage : side).append(controls); // below the drawing field, or beside the views
+  stage.append(...nodes.filter((node) => !small(node)), side);
   // JupyterLab would take the arrow keys for itself.
-  for (const node of stage.querySelectorAll("input, .live-pad")) node.dataset.lmSuppressShortcuts = "";
+  for (const node of stage.querySelectorAll("input, button, .live-pad")) node.dataset.lmSuppressShortcuts = "";
   show({});
   return { network, values, set, show };
 
@@ -251,7 +254,7 @@ function build(stage, spec, bytes, changed = () => {}) {
     return node;
   }
 
-  /** A field to draw in, put on the stage, and sample images to choose from. Shows what the reader draws, or else the image. */
+  /** Puts a field to draw in on the stage, and returns sample images to choose from. */
   function drawing({ name, drawing: { height, width, samples, names } }) {
     const label = "Drawing field: draw a digit with mouse, pen or finger, or choose a sample digit";
     const field = element("canvas", { class: "live-field", width: 560, height: 560, role: "img", "aria-label": label });
@@ -264,10 +267,14 @@ function build(stage, spec, bytes, changed = () => {}) {
       strokes.push([]);
       follow(event);
     });
-    field.addEventListener("pointermove", (event) => field.hasPointerCapture(event.pointerId) && follow(event));
+    field.addEventListener("pointermove", (event) => {
+      // Every finger has the field's capture, asked for or not: only the first one draws.
+      if (event.isPrimary && field.hasPointerCapture(event.pointerId)) follow(event);
+    });
     function follow({ clientX, clientY }) {
       const box = field.getBoundingClientRect();
       const share = [(clientX - box.left) / box.width, (clientY - box.top) / box.height];
+      if (!strokes.length) strokes.push([]); // Python may have set another image meanwhile
       strokes.at(-1).push(share.map((x) => clamp(x, [0, 1])));
       const image = prepare(strokes, brush);
       drawn = String(image);
@@ -280,13 +287,15 @@ function build(stage, spec, bytes, changed = () => {}) {
       const thumb = element("canvas", { width, height });
       paint(thumb, image);
       const node = button(thumb, () => set({ [name]: image }));
-      node.title = node.ariaLabel = names[i];
+      node.title = names[i];
+      node.setAttribute("aria-label", names[i]);
       return node;
     });
-    clear.push(button("Clear", () => set({ [name]: images[0].map(() => 0) })));
+    const texts = images.map(String);
+    buttons.append(button("Clear", () => set({ [name]: images[0].map(() => 0) })));
     updates.push(() => {
       const now = String(values[name]);
-      images.forEach((image, i) => (options[i].ariaPressed = now === String(image)));
+      options.forEach((option, i) => option.setAttribute("aria-pressed", now === texts[i]));
       if (strokes.length && now === drawn) return trace(context, strokes, field.width, [0, 0], PEN * field.width);
       strokes = [];
       paint(small, values[name]);

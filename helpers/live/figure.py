@@ -66,7 +66,7 @@ class LiveFigure:
     choices : dict, optional
         {input name: list of labels} for one-hot inputs, shown as buttons.
     drawings : dict, optional
-        {input name: {"samples": uint8 (n, height, width), "names": [...]}} for grey images, to be drawn by the reader, or
+        {input name: {"samples": uint8 (n, height, width), "names": [...]}} for one grey image, drawn by the reader, or
         chosen among the samples; the figure starts with the first. What the model gets lies in [0, 1].
     pad : str, optional
         Name of an input of two numbers that is to be moved in a plane, too.
@@ -91,6 +91,8 @@ class LiveFigure:
         self.caption = caption
         self._keras_model = model
         given = {"sliders": dict(sliders), "choices": dict(choices or {}), "drawings": dict(drawings or {})}
+        if len(given["drawings"]) > 1:
+            raise ValueError(f"A figure has one drawing field; drawings name {', '.join(given['drawings'])}.")
         inputs = [_read_input(tensor, **given) for tensor in model.inputs]
         for argument, left in given.items():
             if left:
@@ -105,7 +107,7 @@ class LiveFigure:
 
     @property
     def value(self):
-        """Where the figure starts: {input name: list of numbers, or index of the chosen label}."""
+        """Where the figure starts: {input name: list of numbers (of pixels, for a drawing), or index of the chosen label}."""
         return {item["name"]: item["value"] for item in self.spec["inputs"]}
 
     def widget(self):
@@ -145,7 +147,9 @@ class LiveFigure:
             x = np.eye(item["size"])[value[item["name"]]] if "labels" in item else np.asarray(value[item["name"]])
             x = np.broadcast_to(x, (repeat, item["size"])).astype("float32")
             feed.append(x.reshape(repeat, *tensor.shape[1:]))
-        outputs = self._keras_model(feed if isinstance(self._keras_model.input, list) else feed[0])
+        model = self._keras_model
+        alone = isinstance(model, keras.Sequential) or not isinstance(model.input, (list, tuple))
+        outputs = model(feed[0] if alone else feed)
         return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(outputs)]
 
     def _draw_poster(self):
@@ -185,15 +189,16 @@ class LiveFigure:
 
     def _typical_inputs(self, n=1024):
         """Positions that the controls can reach, evenly spread: what the exporter fits its rounding to."""
-        rng = np.random.default_rng(0)
-        return [
-            np.eye(item["size"])[rng.integers(item["size"], size=n)]
-            if "labels" in item
-            else rng.uniform(*np.transpose(item["limits"]), size=(n, item["size"]))
-            if "limits" in item
-            else _variations(read_samples(item), n, rng).reshape(n, *tensor.shape[1:])
-            for item, tensor in zip(self.spec["inputs"], self._keras_model.inputs)
-        ]
+        rng, typical = np.random.default_rng(0), []
+        for item, tensor in zip(self.spec["inputs"], self._keras_model.inputs):
+            if "labels" in item:
+                x = np.eye(item["size"])[rng.integers(item["size"], size=n)]
+            elif "limits" in item:
+                x = rng.uniform(*np.transpose(item["limits"]), size=(n, item["size"]))
+            else:
+                x = _variations(read_samples(item), n, rng)
+            typical.append(x.reshape(n, *tensor.shape[1:]))
+        return typical
 
 
 class SideBySide:
@@ -314,7 +319,8 @@ def check_value(inputs, value):
                 raise ValueError(f"value[{name!r}] must be {item['size']} pixels; got {pixels.dtype} {pixels.shape}.")
             pixels = pixels / 255 if pixels.dtype == np.uint8 else pixels
             if not (pixels.min() >= 0 and pixels.max() <= 1):
-                raise ValueError(f"value[{name!r}] must be uint8 or lie in [0, 1]; got {pixels.min()} to {pixels.max()}.")
+                spans = f"{pixels.min()} to {pixels.max()}"
+                raise ValueError(f"value[{name!r}] must be uint8 or lie in [0, 1]; got {spans}.")
             checked[name] = [round(float(x), 4) for x in pixels.ravel()]
         else:
             if np.shape(given) != (item["size"],) or not np.isfinite(given).all():
@@ -368,7 +374,8 @@ def _read_drawing(name, shape, samples, names=None):
     names = [f"sample {i}" for i in range(1, n + 1)] if names is None else [str(label) for label in names]
     if len(names) != n:
         raise ValueError(f"names of {name!r} must be {n} labels, one for each sample; got {len(names)}.")
-    drawing = {"height": height, "width": width, "names": names, "samples": base64.b64encode(samples.tobytes()).decode()}
+    packed = base64.b64encode(samples.tobytes()).decode()
+    drawing = {"height": height, "width": width, "names": names, "samples": packed}
     item = {"name": name, "size": height * width, "drawing": drawing}
     return item | {"value": check_value([item], {name: samples[0]})[name]}
 
@@ -380,7 +387,7 @@ def read_samples(item):
 
 
 def _variations(images, n, rng):
-    """`n` images made of a few: shifted by a pixel, and the ink a pixel thinner or thicker, each as often as the other."""
+    """`n` images made of a few: some shifted by a pixel, some with thinner or thicker ink."""
     varied = []
     for one in images[np.arange(n) % len(images)]:
         near = [np.roll(one, shift, (0, 1)) for shift in ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))]
