@@ -263,6 +263,7 @@ def _webp(picture, **options):
 
 
 _ANIMATION_STYLE = (
+    ".animation .moving { display: block } "
     ".animation .still, .animation input:checked ~ .moving { display: none } "
     ".animation input:checked ~ .still { display: block } "
     '.animation label::before { content: "Pause" } '
@@ -272,5 +273,5 @@ _ANIMATION_STYLE = (
     '.animation label::before { content: "Play" } } '
     "@media print { .animation .still { display: block !important } "
     ".animation .moving, .animation input, .animation label { display: none !important } } "
-    ".animation img { max-width: 100%; height: auto }"
+    ".animation img { max-width: 100%; height: auto; margin: 0.25rem auto }"
 )
