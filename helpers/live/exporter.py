@@ -26,7 +26,7 @@ import numpy as np
 
 VERSION = 1
 DTYPES = ("float32", "float16", "int8")
-EXACT = 2048  # arrays of up to so many numbers, which weigh little, are stored as float32
+EXACT = 4096  # arrays of up to so many numbers, which weigh little, are stored as float32
 ROWS = 4096  # most sample rows that the rounding of one matrix looks at
 
 
