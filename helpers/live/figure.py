@@ -102,7 +102,7 @@ class LiveFigure:
             if not any(item["name"] == pad and len(item.get("limits", ())) == 2 for item in inputs):
                 raise ValueError(f"pad must name an input of two numbers with sliders; got {pad!r}.")
             self.spec["pad"] = {"input": pad, "centres": []}
-        self.model = export(model, dtype, self._typical_inputs())
+        self.model = export(model, dtype, None if dtype == "float32" else self._typical_inputs())
         self.poster = _small_png(self._draw_poster())
 
     @property
