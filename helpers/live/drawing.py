@@ -25,23 +25,19 @@ class DrawingExplorer(LiveFigure):
         [mean, log_var], two latents each.
     generator : keras.Model
         Two latents -> an image of the same size with values in [0, 1] (probabilities, not logits).
-    codes : (N, 2), optional
-        Codes of images, drawn behind the ellipse.
-    labels : (N,) integers in 0..9, optional
-        Classes of the codes, which give them their colours.
+    codes, labels, limits
+        As for `LatentExplorer`: drawn behind the ellipse, on a plane with these limits.
+    alt, caption, dtype
+        As for `LiveFigure`.
     samples : uint8 (n, height, width)
         Digits to choose from, at most 24; the figure starts with the first.
     sample_labels : (n,), optional
         Classes of the samples, which name their buttons.
-    limits : (low, high), or one such pair for each latent, optional
-        Of the plane. If left out: what holds 99.8 % of the codes along each axis, or (-3, 3) where there are no codes.
-    alt, caption, dtype
-        As for `LiveFigure`.
 
     Raises
     ------
     ValueError
-        Shapes, labels, limits or an image range that do not fit, or a layer that the browser cannot run.
+        Shapes, labels, samples or limits that do not fit, an image outside [0, 1], or a layer that the browser cannot run.
     """
 
     def __init__(
