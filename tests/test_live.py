@@ -763,8 +763,8 @@ def test_drawing_in_a_kernel(digits):
     images, _, _ = digits
     widget = drawing_explorer(images[:3]).widget()
     assert len(widget.value["image"]) == 784
-    for given in (images[5], images[5] / 255, images[5].ravel() / np.float32(255), images[5, ..., None]):
-        widget.value = {"image": given}
+    for pixels in (images[5], images[5] / 255, images[5].ravel() / np.float32(255), images[5, ..., None]):
+        widget.value = {"image": pixels}
         np.testing.assert_allclose(widget.value["image"], images[5].ravel() / 255, atol=1e-4)
         json.dumps(widget.value)
     for bad, says in [

@@ -14,9 +14,9 @@ INK = "#000000"
 class DrawingExplorer(LiveFigure):
     """A live figure of an encoder and a generator: draw a digit, see where it is encoded and what is decoded there.
 
-    The reader draws, with mouse, pen or finger, or chooses a sample. The drawing is prepared as MNIST was: its ink fits 20
-    of 28 pixels, and its centre of mass is the middle. The plane shows the posterior's mean and its ellipses at one and two
-    standard deviations; the reconstruction is decoded at the mean; the KL is in nats.
+    The reader draws, with mouse, pen or finger, or chooses a sample. The drawing is prepared as MNIST was: its ink fits
+    20 of 28 pixels, and its centre of mass is the middle. The plane shows the posterior's mean and its ellipses at one
+    and two standard deviations; the reconstruction is decoded at the mean; the KL is in nats.
 
     Parameters
     ----------
@@ -37,7 +37,8 @@ class DrawingExplorer(LiveFigure):
     Raises
     ------
     ValueError
-        Shapes, labels, samples or limits that do not fit, an image outside [0, 1], or a layer that the browser cannot run.
+        Shapes, labels, samples or limits that do not fit, an image outside [0, 1], or a layer that the browser cannot
+        run.
     """
 
     def __init__(
