@@ -158,7 +158,8 @@ def plot_latents(codes, labels, titles, limits=None):
                     bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "ec": PALETTE[label], "lw": 1.5})  # fmt: skip
         if limit:
             ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
-        ax.set(xlabel="$z_1$", ylabel="$z_2$", title=title, aspect="equal", adjustable="datalim")
+        ax.set(xlabel="$z_1$", ylabel="$z_2$", title=title)
+        ax.set_aspect("equal", adjustable="box" if limit else "datalim")
     return figure
 
 

@@ -111,6 +111,18 @@ def test_bad_arguments(call, text):
         call()
 
 
+@pytest.mark.filterwarnings("error")
+def test_latent_keeps_to_its_limit():
+    figure = plots.plot_latents([codes, codes], labels, titles=["a", "b"], limits=[5, None])
+    figure._repr_png_()
+    held, free = figure.axes
+    assert held.get_xlim() == held.get_ylim() == (-5, 5)
+    for ax in figure.axes:  # a unit is as long across as it is up
+        box = ax.get_window_extent()
+        assert np.ptp(ax.get_xlim()) / box.width == pytest.approx(np.ptp(ax.get_ylim()) / box.height, rel=1e-3)
+    assert free.get_xlim()[1] > codes[:, 0].max()
+
+
 # -- animations ----------------------------------------------------------------------------------------------------
 
 
