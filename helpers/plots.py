@@ -247,7 +247,7 @@ class Animation:
         alt, size = html.escape(self.alt), f'width="{width}" height="{height}"'
         return (
             f'<figure class="animation">\n<style>{_ANIMATION_STYLE}</style>\n'
-            f'<input type="checkbox" id="{key}"> <label for="{key}"></label>\n'
+            f'<input type="checkbox" id="{key}" aria-label="Pause or play"> <label for="{key}"></label>\n'
             f'<img class="moving" src="{moving}" alt="{alt}" {size}>\n'
             f'<img class="still" src="{still}" alt="{alt}" {size}>\n'
             f"<figcaption>{html.escape(self.caption)}</figcaption>\n</figure>"
