@@ -137,6 +137,7 @@ def _graph(encoder, generator):
     angle = np.linspace(0, 2 * np.pi, 49, dtype="float32")
     circle = np.cos(angle), np.sin(angle)
     outputs = {"image": x, "reconstruction": generator(mean)}
+    # Not `kl_standard_normal`: its expm1 is none of the operations that the browser runs.
     outputs["kl"] = ops.sum(ops.square(mean) + ops.exp(log_var) - log_var - 1, axis=-1, keepdims=True) * 0.5
     for i in (0, 1):
         m, s = mean[:, i : i + 1], std[:, i : i + 1]
