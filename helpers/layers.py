@@ -106,7 +106,8 @@ class NormalVariational(keras.layers.Layer):
         self.size, self.add_kl, self.add_mmd = int(size), bool(add_kl), bool(add_mmd)
         self.kernel, self.initial_std, self.seed = kernel, initial_std, seed
         self._start = float(coef_kl), float(lambda_mmd)
-        self.mean, self.log_var = (keras.layers.Dense(self.size, name=name) for name in ("mean", "log_var"))
+        # Names of their own: several of these layers meet in one functional encoder.
+        self.mean, self.log_var = (keras.layers.Dense(self.size, name=f"{self.name}_{part}") for part in ("mean", "log_var"))
         self.sampling = Sampling(seed)
         self.tracker = keras.metrics.Mean(name=self.name)
 

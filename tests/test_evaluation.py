@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from numpy.polynomial.hermite_e import hermegauss
+from scipy import ndimage
+from scipy.spatial import cKDTree
 
-from helpers.data import load_sprites
+from helpers.data import load_mnist, load_sprites
 from helpers.divergences import kl_standard_normal
 from helpers.evaluation import (
     active_units,
@@ -12,9 +14,12 @@ from helpers.evaluation import (
     elbo_terms,
     factor_vae_score,
     hole_fraction,
+    level_effects,
     log_likelihood,
     mutual_information,
     mutual_information_gap,
+    probe,
+    stroke_measures,
 )
 
 rng = np.random.default_rng(0)
@@ -286,3 +291,112 @@ def test_scores_that_cannot_be():
         mutual_information(factors, factors, bins=1)
     with pytest.raises(ValueError, match="draws must be at least 2"):
         factor_vae_score(factors, factors, draws=0)
+
+
+def bar(thickness, angle=0.0, shear=0.0, length=18):
+    """A straight stroke with soft edges, its middle that of the image."""
+    y, x = np.mgrid[:28, :28] - 13.5
+    x = x + shear * y
+    across, along = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    return np.clip(thickness / 2 - abs(across) + 0.5, 0, 1) * np.clip(length / 2 - abs(along) + 0.5, 0, 1)
+
+
+@pytest.mark.parametrize("angle", [0, 0.3, 0.8, 1.5])
+def test_thickness_of_bars(angle):
+    """Of a t x l bar the edges at its ends count, too: 2 t l / (2 t + 2 l)."""
+    for thickness in (2, 3, 4, 5):
+        found = stroke_measures(bar(thickness, angle)[None])["thickness"][0]
+        assert abs(found - thickness * 18 / (thickness + 18)) < 0.2
+
+
+def test_slant_and_width_of_bars():
+    images = np.array([bar(3, shear=shear) for shear in (-0.3, 0, 0.3)])
+    found = stroke_measures(images)
+    np.testing.assert_allclose(found["slant"], [-0.3, 0, 0.3], atol=0.02)
+    np.testing.assert_allclose(found["width"], 3 / np.sqrt(12), atol=0.1)  # of a uniform distribution
+
+
+def test_stroke_measures_of_digits():
+    """Thickness against the distance to the nearest paper, along the middle of the stroke; invariances of all three."""
+    images = load_mnist()[1][0][:300]
+    found = stroke_measures(images)
+
+    def reference(image):
+        inside = ndimage.zoom(np.pad(image / 255, 2), 4, order=1) > 0.5
+        distance = ndimage.distance_transform_edt(inside) / 4
+        return 2 * distance[(distance >= ndimage.maximum_filter(distance, 5)) & inside].mean()
+
+    expected = np.array([reference(image) for image in images])
+    assert np.corrcoef(found["thickness"], expected)[0, 1] > 0.93
+    assert abs(found["thickness"].mean() - expected.mean()) < 0.2
+    shifted = stroke_measures(np.pad(images, ((0, 0), (2, 0), (0, 3))))
+    mirrored = stroke_measures(images[:, :, ::-1])
+    for name, sign in (("thickness", 1), ("slant", -1), ("width", 1)):
+        np.testing.assert_allclose(shifted[name], found[name])
+        np.testing.assert_allclose(mirrored[name], sign * found[name], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "images, says",
+    [
+        (np.zeros((2, 5, 5)), "image 0 has none"),
+        (np.eye(5)[:1][None] * np.ones((1, 1, 5)), "image 0 has it in one"),
+        (np.ones((5, 5)), "shape"),
+        (np.full((1, 5, 5), 2.0), r"\[0, 1\]|between 0 and 1"),
+    ],
+)
+def test_images_without_a_stroke(images, says):
+    with pytest.raises(ValueError, match=says):
+        stroke_measures(images)
+
+
+def test_probe_against_a_tree():
+    """SciPy's nearest neighbours; ties of the vote go to the smaller class in both."""
+    codes, test = rng.normal(size=(500, 3)), rng.normal(size=(200, 3))
+    classes, property = rng.integers(4, size=500) * 5, codes[:, 0] + 0.1 * rng.normal(size=500)
+    _, near = cKDTree(codes).query(test, 7)
+    votes = (classes[near][:, :, None] == np.unique(classes)).sum(axis=1)
+    truth = np.unique(classes)[votes.argmax(axis=1)]
+    assert probe(codes, classes, test, truth, neighbours=7) == 1
+    assert 0.1 < probe(codes, classes, test, rng.permutation(truth), neighbours=7) < 0.5
+    error = np.mean((property[near].mean(axis=1) - test[:, 0]) ** 2) / test[:, 0].var()
+    assert np.isclose(probe(codes, property, test, test[:, 0], neighbours=7), 1 - error)
+    assert error < 0.3 and probe(codes, rng.permutation(property), test, test[:, 0], neighbours=7) < 0.1
+
+
+@pytest.mark.parametrize(
+    "kwargs, says",
+    [
+        ({"targets": np.zeros(4, int)}, r"\(5, 2\) and \(4,\)"),
+        ({"test_codes": np.ones((3, 4))}, "4 latents, but codes have 2"),
+        ({"test_targets": np.ones(3)}, "int64, but test_targets are float64"),
+        ({"neighbours": 6}, "from 1 to 5"),
+        ({"codes": np.full((5, 2), np.nan)}, "not finite"),
+        ({"targets": np.ones(5), "test_targets": np.ones(3)}, "must vary"),
+    ],
+)
+def test_probe_refuses(kwargs, says):
+    given = {"codes": np.ones((5, 2)), "targets": np.arange(5), "test_codes": np.ones((3, 2)), "test_targets": np.arange(3)}
+    with pytest.raises(ValueError, match=says):
+        probe(**{**given, **kwargs}) if "neighbours" in kwargs else probe(**{**given, **kwargs}, neighbours=2)
+
+
+def linear_levels():
+    z = [keras.Input((2,), name=f"z_{i}") for i in (1, 2)]
+    return keras.Model(z, 3 * z[0] + 4 * z[1], name="generator")
+
+
+def test_level_effects_of_a_sum():
+    """x = 3 u + 4 v: effects 9/25 and 16/25. The sign of u + v changes with probability arccos(rho) / pi."""
+    z = list(np.random.default_rng(1).normal(size=(2, 40_000, 2)))
+    measures = {"value": lambda x: x[:, 0], "sign": lambda x: (x[:, 0] > 0).astype(int), "square": lambda x: x[:, 0] ** 2}
+    found = level_effects(linear_levels(), z, measures)
+    np.testing.assert_allclose(found["value"], [9 / 25, 16 / 25], atol=0.02)
+    np.testing.assert_allclose(found["sign"], np.arccos([16 / 25, 9 / 25]) / np.pi, atol=0.02)
+    np.testing.assert_allclose(found["square"], [1 - (16 / 25) ** 2, 1 - (9 / 25) ** 2], atol=0.03)
+
+
+@pytest.mark.parametrize("codes", [[np.ones((3, 2))], [np.ones((3, 2)), np.ones((3, 1))], [np.ones((3, 2)), np.ones((2, 2))]])
+def test_level_effects_refuse(codes):
+    with pytest.raises(ValueError, match="codes"):
+        level_effects(linear_levels(), codes, {"value": np.ravel})

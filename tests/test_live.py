@@ -1,6 +1,7 @@
 """The live figures' Python side, and the browser engine against Keras in a real JavaScript engine (Node)."""
 
 import base64
+import io
 import json
 import os
 import re
@@ -18,11 +19,13 @@ import wasmtime
 from hypothesis import HealthCheck, given, settings
 from keras import layers, ops
 from keras_reader import read
+from PIL import Image
 
 from helpers.data import load_mnist
 from helpers.divergences import kl_standard_normal
 from helpers.live import (
     DrawingExplorer,
+    LadderExplorer,
     LatentExplorer,
     LiveFigure,
     SideBySide,
@@ -580,6 +583,125 @@ def test_widget_shares_its_value_both_ways_and_checks_it():
     assert "value" in repr(widget)
 
 
+# --------------------------------------------------------------------------------------------- LadderExplorer
+
+
+def ladder(sizes=(2, 2, 2), shape=(4, 4), last="sigmoid", names="z_{}"):
+    """A decoder whose levels join one after the other, the highest first."""
+    keras.utils.set_random_seed(0)
+    levels = [keras.Input((n,), name=names.format(i)) for i, n in enumerate(sizes, 1)]
+    h = layers.Dense(8, "tanh")(levels[-1])
+    for z in levels[-2::-1]:
+        h = layers.Dense(8, "tanh")(layers.Concatenate()([h, z]))
+    pixels = layers.Dense(int(np.prod(shape)), last, kernel_initializer="random_normal")(h)
+    return keras.Model(levels[::-1], layers.Reshape(shape)(pixels))
+
+
+def test_ladder_has_a_frame_for_each_level_in_the_decoders_order(engine):
+    titles = {"z_1": "z₁: <stroke>", "z_3": "z₃: digit"}
+    figure = LadderExplorer(ladder((2, 1, 3)), titles=titles, value={"z_3": [1, -2, 0.5]}, alt="x")
+    spec, model = parts(figure.html())
+    third, second, first = spec["inputs"]
+    assert [(i["name"], i["title"], i["sample"]) for i in spec["inputs"]] == [
+        ("z_3", "z₃: digit", "z₃"), ("z_2", "z₂", "z₂"), ("z_1", "z₁: <stroke>", "z₁"),
+    ]  # fmt: skip
+    assert (third["names"], second["names"], first["names"]) == (["z₃₁", "z₃₂", "z₃₃"], ["z₂"], ["z₁₁", "z₁₂"])
+    assert (third["value"], second["value"], first["value"]) == ([1, -2, 0.5], [0], [0, 0])
+    for item in spec["inputs"]:
+        assert item["limits"] == [[-2.5, 2.5]] * item["size"]
+        assert item["strip"] == {"steps": 9, "view": 0}
+    assert spec["prior"] is True and model == figure.model
+    inputs = [np.array(i["value"], "float32") for i in spec["inputs"]]
+    expected = keras_outputs(ladder((2, 1, 3)), inputs)[0]
+    np.testing.assert_allclose(engine(model, inputs)[0], expected, atol=TOLERANCE["int8"])
+    again = LadderExplorer(ladder((2, 1, 3)), titles=titles, value={"z_3": [1, -2, 0.5]}, alt="x")
+    assert figure.html() == again.html()
+
+
+@pytest.mark.parametrize("shape", [(16,), (4, 4), (4, 4, 1), (3, 5, 3)])
+def test_ladder_takes_every_form_of_image_and_one_level_or_many(shape):
+    (view,) = LadderExplorer(ladder(shape=shape), steps=3, alt="x").spec["views"]
+    assert view["width"] == (5 if shape == (3, 5, 3) else 4)
+    only = LadderExplorer(ladder((2,), shape, names="style"), limits=(0, 1), steps=2, alt="x").spec["inputs"]
+    assert [(i["title"], i["names"], i["limits"]) for i in only] == [("style", ["style₁", "style₂"], [[0, 1]] * 2)]
+    assert LadderExplorer(decoder(), alt="x").spec["inputs"][0]["names"] == ["z₁", "z₂"]  # a Sequential model
+
+
+def test_ladders_rounding_is_fitted_all_over_its_limits():
+    typical = LadderExplorer(ladder(), limits=(-1, 3), alt="x")._typical_inputs()
+    assert [x.shape for x in typical] == [(1024, 2)] * 3
+    low, high = np.min(typical, axis=1), np.max(typical, axis=1)
+    np.testing.assert_allclose(low, -1, atol=0.02)
+    np.testing.assert_allclose(high, 3, atol=0.02)
+    assert np.abs(np.corrcoef(np.concatenate(typical, axis=1).T) - np.eye(6)).max() < 0.15, "one latent moves alone"
+
+
+def test_ladders_still_picture_shows_every_traversal():
+    model = ladder((2, 1, 2))
+    figure = LadderExplorer(model, value={"z_1": [1, -1]}, steps=5, alt="x")
+    value = {"z_3": [0.0, 0.0], "z_2": [0.0], "z_1": [1.0, -1.0]}
+    drawn = figure._draw_poster()
+    assert [ax.get_title("left") for ax in drawn.axes] == ["z₃", "z₂", "z₁"]
+    for ax, name in zip(drawn.axes, value):
+        (shown,) = ax.get_images()
+        rows = shown.get_array().reshape(-1, 4, 5, 4).swapaxes(1, 2)
+        assert len(rows) == len(value[name]) == len(ax.get_yticks())
+        for i, row in enumerate(rows):
+            for found, x in zip(row, np.linspace(-2.5, 2.5, 5), strict=True):
+                moved = value | {name: [x if k == i else v for k, v in enumerate(value[name])]}
+                expected = keras_outputs(model, [np.array(moved[k], "float32") for k in value])[0]
+                np.testing.assert_allclose(found.ravel(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: LadderExplorer(ladder()), "LadderExplorer needs alt"),
+        (lambda: LadderExplorer(ladder(), titles={"z_4": "x"}, alt="x"), "titles must be a dictionary for the inputs z_3, z_2, z_1; got {'z_4': 'x'}"),
+        (lambda: LadderExplorer(ladder(), titles=["a", "b", "c"], alt="x"), "titles must be a dictionary for the inputs z_3, z_2, z_1; got ['a'"),
+        (lambda: LadderExplorer(ladder(), value={"z": [0, 0]}, alt="x"), "value must be a dictionary for the inputs z_3, z_2, z_1; got {'z'"),
+        (lambda: LadderExplorer(ladder(), value=[0] * 6, alt="x"), "value must be a dictionary for the inputs z_3, z_2, z_1; got [0"),
+        (lambda: LadderExplorer(ladder(), value={"z_1": [0]}, alt="x"), "value['z_1'] must be 2 finite numbers; got [0]"),
+        (lambda: LadderExplorer(ladder(), value={"z_1": [0, np.nan]}, alt="x"), "value['z_1'] must be 2 finite numbers"),
+        (lambda: LadderExplorer(ladder(), limits=(2, -2), alt="x"), "limits must be (low, high) with low < high; got (2, -2)"),
+        (lambda: LadderExplorer(ladder(), limits=(-np.inf, 2), alt="x"), "limits must be (low, high) with low < high"),
+        (lambda: LadderExplorer(ladder(), limits=[(-2, 2)] * 6, alt="x"), "limits must be (low, high) with low < high"),
+        (lambda: LadderExplorer(ladder(), steps=1, alt="x"), "steps of a strip must be a whole number, 2 or more; got 1"),
+        (lambda: LadderExplorer(ladder(), steps=9.0, alt="x"), "2 or more; got 9.0"),
+        (lambda: LadderExplorer(ladder(last="linear"), alt="x"), "The decoder's output must lie in [0, 1]; it spans"),
+        (lambda: LadderExplorer(ladder(shape=(2, 3, 2)), alt="x"), "The decoder must have one output, an image"),
+        (lambda: LadderExplorer(encoder(), alt="x"), "Each input of the decoder must be a vector of latents; it has {"),
+    ],
+)  # fmt: skip
+def test_ladder_says_what_does_not_fit(build, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        build()
+
+
+def test_ladder_in_a_kernel():
+    widget = LadderExplorer(ladder(), alt="x").widget()
+    assert widget.value == {"z_3": [0.0, 0.0], "z_2": [0.0, 0.0], "z_1": [0.0, 0.0]}
+    widget.set_state({"value": {"z_3": [1, -2], "z_2": [0, 0], "z_1": [0.5, 0]}})  # as the browser sends it
+    assert widget.value["z_3"] == [1.0, -2.0] and widget.value["z_1"] == [0.5, 0.0]
+    widget.value = {"z_2": np.ones(2)}
+    assert widget.get_state()["value"] == {"z_3": [0.0, 0.0], "z_2": [1.0, 1.0], "z_1": [0.0, 0.0]}
+    with pytest.raises(Exception, match="'z_2'"):
+        widget.value = {"z_2": [0]}
+
+
+def test_still_pictures_are_webp_and_small(trained_decoder):
+    sharp, photo = gaussian_figure(), LatentExplorer(trained_decoder[0], limits=(-5, 5), alt="x")
+    for figure in (sharp, photo):
+        picture = Image.open(io.BytesIO(figure.poster))
+        small = io.BytesIO()
+        drawn = Image.open(io.BytesIO(figure._draw_poster()._repr_png_())).convert("RGB")
+        drawn.quantize(32).save(small, "png", optimize=True)
+        assert picture.format == "WEBP" and picture.size == drawn.size
+        assert len(figure.poster) < (0.9 if figure is sharp else 0.6) * len(small.getvalue())
+        assert np.abs(np.subtract(picture.convert("RGB"), drawn, dtype=float)).mean() < 3
+        assert f'<img src="data:image/webp;base64,{base64.b64encode(figure.poster).decode()}"' in figure.html()
+
+
 # ------------------------------------------------------------------------------------------------- LiveFigure
 
 
@@ -660,6 +782,16 @@ def test_image_of_a_figure_of_ones_own(engine):
     assert only["output"] == 0
 
 
+def strip_figure(**strip):
+    slider = {"limits": [(-1, 1)] * 2, "names": "ab", "value": [0, 0], "title": "A level", "strip": strip}
+    return LiveFigure(decoder(), {"z": slider}, [image(4, 4)], alt="x")
+
+
+def test_strips_and_titles_of_a_figure_of_ones_own():
+    (item,) = strip_figure(steps=3, view=0).spec["inputs"]
+    assert item["title"] == "A level" and item["strip"] == {"steps": 3, "view": 0} and "sample" not in item
+
+
 @pytest.mark.parametrize(
     ("build", "says"),
     [
@@ -668,6 +800,9 @@ def test_image_of_a_figure_of_ones_own(engine):
         (lambda: several_figure(image(4, 5, "image")), "An image of 4 x 5 has 20 or 60 numbers; output 'image' has 16"),
         (lambda: several_figure(image(4, 4, "image"), pad="share"), "pad must name an input of two numbers with sliders; got 'share'"),
         (lambda: several_figure(image(4, 4, "image"), pad="w"), "pad must name an input of two numbers with sliders; got 'w'"),
+        (lambda: strip_figure(steps=1, view=0), "steps of a strip must be a whole number, 2 or more; got 1"),
+        (lambda: strip_figure(steps=3), "The strip of 'z' must name an image among views, by number: [0]; got None"),
+        (lambda: strip_figure(steps=3, view=1), "The strip of 'z' must name an image among views, by number: [0]; got 1"),
         (lambda: several_figure(image(4, 4, "image"), drawings={"w": {}}), "drawings name inputs that the model does not have: w"),
         (lambda: several_figure(image(4, 4, "image"), drawings={"a": {}, "b": {}}), "one drawing field; drawings name a, b"),
     ],

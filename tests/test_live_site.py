@@ -13,7 +13,18 @@ from keras import layers, ops
 from keras_reader import read
 
 from helpers.data import load_mnist
-from helpers.live import DrawingExplorer, LatentExplorer, LiveFigure, SideBySide, curves, dots, image, line, numbers
+from helpers.live import (
+    DrawingExplorer,
+    LadderExplorer,
+    LatentExplorer,
+    LiveFigure,
+    SideBySide,
+    curves,
+    dots,
+    image,
+    line,
+    numbers,
+)
 from helpers.live.figure import LiveWidget
 
 PIXELS = """figure => {
@@ -39,6 +50,21 @@ def convolutional_decoder():
     h = layers.Conv2DTranspose(8, 3, strides=2, padding="same", activation="gelu")(h)
     h = layers.Add()([h, layers.Conv2D(8, 3, padding="same")(h)])
     return keras.Model([z, y], layers.Conv2DTranspose(1, 4, strides=2, padding="same", activation="sigmoid")(h))
+
+
+def ladder_decoder():
+    keras.utils.set_random_seed(3)
+    wide = {"kernel_initializer": keras.initializers.RandomNormal(stddev=0.5)}
+    z_1, z_2, z_3 = (keras.Input((2,), name=f"z_{i}") for i in (1, 2, 3))
+    h = layers.Dense(16, "tanh", **wide)(z_3)
+    for z in (z_2, z_1):
+        h = layers.Dense(24, "tanh", **wide)(layers.Concatenate()([h, z]))
+    return keras.Model([z_3, z_2, z_1], layers.Dense(196, "sigmoid", **wide)(h))
+
+
+def ladder(decoder, **options):
+    titles = {"z_3": "z₃: digit", "z_2": "z₂: shape", "z_1": "z₁: stroke"}
+    return LadderExplorer(decoder, titles=titles, alt="A digit.", **options)
 
 
 def explorer(decoder, **options):
@@ -265,6 +291,164 @@ def test_curves_and_numbers_follow_the_sliders(page, show):
     assert page.errors == []
 
 
+# ----------------------------------------------------------------------------------------------- a ladder
+
+
+def strips(figure):
+    """What the strips show: (strip, cell, height, width), 0 to 255."""
+    grey = figure.evaluate(
+        """f => [...f.querySelectorAll('.live-strip canvas')].map(canvas =>
+          [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data].filter((_, i) => i % 4 === 0))"""
+    )
+    return np.reshape(grey, (len(grey), 14, -1, 14)).swapaxes(1, 2)
+
+
+def assert_strips_show_what_keras_says(figure, decoder, levels=6):
+    z = values(figure)
+    assert np.abs(np.array(figure.evaluate(PIXELS)) - keras_pixels(decoder, *z.values())).max() <= levels
+    found = iter(strips(figure))
+    for name in z:
+        for i in (0, 1):
+            for cell, x in zip(next(found), np.linspace(-2.5, 2.5, 9), strict=True):
+                moved = z | {name: [x if k == i else v for k, v in enumerate(z[name])]}
+                assert np.abs(cell.ravel() - keras_pixels(decoder, *moved.values())).max() <= levels
+    assert next(found, None) is None
+
+
+@pytest.mark.parametrize(("dtype", "levels", "wasm"), [("int8", 6, True), ("float16", 1, True), ("int8", 6, False)])
+def test_strips_equal_keras(page, show, dtype, levels, wasm):
+    if not wasm:
+        page.add_init_script("delete globalThis.WebAssembly")
+    decoder = ladder_decoder()
+    (figure,) = show(page, ladder(decoder, dtype=dtype, value={"z_2": [0.3, -1]}))
+    assert values(figure) == {"z_3": [0, 0], "z_2": [0.3, -1], "z_1": [0, 0]}
+    assert_strips_show_what_keras_says(figure, decoder, levels)
+    set_values(figure, {"z_3": [2.5, -0.7], "z_1": [-1.25, 0.9]})
+    assert_strips_show_what_keras_says(figure, decoder, levels)
+    assert figure.evaluate("f => f.live.network.engine") == ("WebAssembly" if wasm else "JavaScript")
+    assert page.errors == [] and page.requests == [page.url], "works from the disk, and asks for nothing else"
+
+
+def test_ladder_has_six_sliders_in_three_named_groups(page, show):
+    (figure,) = show(page, ladder(ladder_decoder()))
+    groups = figure.query_selector_all("fieldset")
+    assert [g.query_selector("legend").inner_text() for g in groups] == ["z₃: digit", "z₂: shape", "z₁: stroke"]
+    labels = [[s.get_attribute("aria-label") for s in g.query_selector_all("input")] for g in groups]
+    assert labels == [["z₃₁", "z₃₂"], ["z₂₁", "z₂₂"], ["z₁₁", "z₁₂"]]
+    names = [c.get_attribute("aria-label") for c in figure.query_selector_all(".live-strip [role=img]")]
+    assert names[0] == "z₃₁ from \u22122.5 to 2.5" and len(set(names)) == 6
+    buttons = ["Sample z₃", "Sample z₂", "Sample z₁", "Reset", "Sample z"]
+    assert [b.inner_text() for b in figure.query_selector_all("button")] == buttons
+
+
+def test_a_move_redraws_the_image_and_the_other_strips_at_once(page, show):
+    decoder = ladder_decoder()
+    (figure,) = show(page, ladder(decoder))
+    figure.evaluate(
+        """f => { f.drawn = []; const canvases = [...f.querySelectorAll('canvas')];
+          const draw = CanvasRenderingContext2D.prototype.putImageData;
+          CanvasRenderingContext2D.prototype.putImageData = function (...a) { f.drawn.push(canvases.indexOf(this.canvas)); draw.apply(this, a); } }"""
+    )
+    before = strips(figure)
+    drawn = figure.evaluate(
+        """f => { const slider = f.querySelectorAll('input')[2]; slider.value = 0.625;
+          slider.dispatchEvent(new Event('input')); return f.drawn; }"""
+    )
+    assert [drawn.count(i) for i in range(7)] == [1, 9, 9, 0, 9, 9, 9], "all but the moved latent's own strip"
+    assert values(figure)["z_2"] == [pytest.approx(0.625, abs=0.026), 0]
+    assert_strips_show_what_keras_says(figure, decoder)
+    after = strips(figure)
+    assert [bool((a != b).any()) for a, b in zip(before, after)] == [True, True, False, True, True, True]
+    set_values(figure, {"z_3": [0.625, -2.5], "z_2": [2.5, 1.25], "z_1": [0, -0.625]})
+    shown = np.array(figure.evaluate(PIXELS)).reshape(14, 14)
+    for strip, cell in zip(strips(figure), (5, 0, 8, 6, 4, 3), strict=True):
+        np.testing.assert_array_equal(strip[cell], shown)
+    drawn = figure.evaluate("f => { f.drawn = []; f.live.set({}); return f.drawn; }")
+    assert drawn == [0], "nothing moved: no strip is drawn"
+
+
+def test_sampling_a_level_leaves_the_others(page, show):
+    (figure,) = show(page, ladder(ladder_decoder(), value={"z_1": [0.5, 1]}))
+    start = values(figure)
+    figure.query_selector("text=Sample z₂").click()
+    second = values(figure)
+    assert second["z_2"] != [0, 0] and second | {"z_2": [0, 0]} == start
+    figure.query_selector("text=Sample z₁").click()
+    first = values(figure)
+    assert first["z_1"] != [0.5, 1] and first | {"z_1": [0.5, 1]} == second
+    figure.query_selector("text=Sample z >> nth=-1").click()
+    assert all(a != b for name in start for a, b in zip(first[name], values(figure)[name]))
+    figure.query_selector("text=Reset").click()
+    assert values(figure) == start
+    draws = figure.evaluate(
+        "f => Array.from({length: 4000}, () => (f.querySelector('.live-group > button').click(), [...f.live.values.z_3]))"
+    )
+    assert np.mean(draws, axis=0) == pytest.approx([0, 0], abs=0.08)
+    assert np.std(draws, axis=0) == pytest.approx([1, 1], abs=0.06)
+    assert np.abs(draws).max() == 2.5, "the prior's tails end at the limits"
+
+
+def test_ladder_by_keyboard(page, show):
+    decoder = ladder_decoder()
+    (figure,) = show(page, ladder(decoder))
+    figure.query_selector("input").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Home")
+    assert values(figure)["z_3"] == [0.05, -2.5]
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # Sample z₂
+    assert 0 not in values(figure)["z_2"]
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    assert values(figure)["z_2"][0] == 2.5
+    assert_strips_show_what_keras_says(figure, decoder)
+    figure.query_selector("text=Reset").focus()
+    page.keyboard.press("Space")
+    assert values(figure) == {"z_3": [0, 0], "z_2": [0, 0], "z_1": [0, 0]}
+
+
+@pytest.mark.parametrize("options", [{}, {**PHONE, "viewport": {"width": 375, "height": 667}}], ids=["wide", "375"])
+def test_sliders_stand_above_their_cells(open_page, show, options):
+    page = open_page(**options)
+    (figure,) = show(page, ladder(ladder_decoder()))
+    for share in (0, 0.3, 1):
+        set_values(figure, {name: [5 * share - 2.5] * 2 for name in ("z_1", "z_2", "z_3")})
+        for slider, strip in zip(*map(figure.query_selector_all, ("input", ".live-strip")), strict=True):
+            box, cells = slider.bounding_box(), strip.query_selector("canvas").bounding_box()
+            frame = strip.query_selector("i").bounding_box()
+            middle = frame["x"] + frame["width"] / 2
+            assert frame["width"] == pytest.approx(cells["width"] / 9, abs=0.5) == cells["height"]
+            assert middle == pytest.approx(cells["x"] + cells["width"] * (0.5 + 8 * share) / 9, abs=0.5)
+            assert middle == pytest.approx(box["x"] + 8 + share * (box["width"] - 16), abs=1), "below the thumb"
+            assert box["y"] + box["height"] <= cells["y"]
+    controls, shown = (figure.query_selector(s).bounding_box() for s in (".live-side", ".live-image"))
+    if options:
+        assert controls["y"] >= shown["y"] + shown["height"]
+        assert figure.query_selector(".live-strip").bounding_box()["width"] > 200
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    else:
+        assert controls["x"] >= shown["x"] + shown["width"] and shown["width"] > 200
+
+
+def test_strips_of_a_figure_of_ones_own_follow_its_choices(page, show):
+    z, y = keras.Input((2,), name="z"), keras.Input((4,), name="y")
+    keras.utils.set_random_seed(0)
+    wide = keras.initializers.RandomNormal(stddev=0.5)
+    h = layers.Concatenate()([z, y])
+    model = keras.Model([z, y], {"share": ops.sum(z, axis=-1, keepdims=True), "image": layers.Dense(196, "sigmoid", kernel_initializer=wide)(h)})  # fmt: skip
+    slider = {"limits": [(-1, 1), (0, 3)], "names": ["a", "b"], "value": [0, 1], "strip": {"steps": 4, "view": 1}}
+    views = [numbers({"share": "share"}), image(14, 14, "image", label="decoded")]
+    (figure,) = show(page, LiveFigure(model, {"z": slider}, views, choices={"y": "abcd"}, alt="x"))
+    figure.query_selector("input[type=radio][value='2']").check(force=True)
+    for i, (strip, limits) in enumerate(zip(strips(figure), slider["limits"], strict=True)):
+        for cell, x in zip(strip, np.linspace(*limits, 4), strict=True):
+            feed = [np.array([[x, 1] if i == 0 else [0, x]], "float32"), np.eye(4)[[2]].astype("float32")]
+            expected = 255 * (1 - ops.convert_to_numpy(model(feed)["image"]).ravel())
+            assert np.abs(cell.ravel() - expected).max() <= 0.51
+    assert page.errors == []
+
+
 # ------------------------------------------------------------------------------------------- draw a digit
 
 
@@ -483,10 +667,10 @@ def test_image_of_a_figure_of_ones_own_with_a_pad(page, show):
 # ------------------------------------------------------------------------------------------ when things fail
 
 
-@pytest.mark.parametrize("kind", ["latents", "drawing"])
+@pytest.mark.parametrize("kind", ["latents", "ladder", "drawing"])
 def test_still_picture_without_javascript(open_page, tmp_path, drawing, kind):
     page = open_page(java_script_enabled=False)
-    figure = explorer(dense_decoder()) if kind == "latents" else drawing[0]
+    figure = {"latents": explorer(dense_decoder()), "ladder": ladder(ladder_decoder()), "drawing": drawing[0]}[kind]
     (tmp_path / "page.html").write_text(figure.html(), encoding="utf-8")
     page.goto((tmp_path / "page.html").as_uri())
     poster = page.locator(".live-poster img")
@@ -564,6 +748,18 @@ def test_widget_shares_values_with_its_model(page):
     assert page.errors == []
 
 
+def test_widget_of_a_ladder(page):
+    decoder = ladder_decoder()
+    figure = render_widget(page, ladder(decoder).widget())
+    figure.query_selector_all("input")[5].focus()
+    page.keyboard.press("ArrowRight")
+    assert json.loads(page.evaluate("saved.at(-1)")) == {"z_3": [0, 0], "z_2": [0, 0], "z_1": [0, 0.05]}
+    page.evaluate("kernel.assign({z_3: [1, -2], z_2: [0, 0.5], z_1: [0, 0]})")
+    assert values(figure) == {"z_3": [1, -2], "z_2": [0, 0.5], "z_1": [0, 0]}
+    assert_strips_show_what_keras_says(figure, decoder)
+    assert page.evaluate("saved.length") == 1 and page.errors == []
+
+
 def test_widget_to_draw_in(page, drawing):
     live, encoder, generator, images = drawing
     widget = live.widget()
@@ -599,7 +795,8 @@ def test_widget_to_draw_in(page, drawing):
 def test_accessible_and_within_the_screen(open_page, show, drawing, scheme, options):
     page = open_page(color_scheme=scheme, **options)
     row = SideBySide(explorer(dense_decoder()), curve_figure())
-    show(page, explorer(dense_decoder()), explorer(convolutional_decoder()), curve_figure(), drawing[0], row)
+    alone = [explorer(dense_decoder()), explorer(convolutional_decoder()), curve_figure(), ladder(ladder_decoder())]
+    show(page, *alone, drawing[0], row)
     page.add_style_tag(content=":root { color-scheme: light dark }")
     found = Axe().run(page).response["violations"]
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []

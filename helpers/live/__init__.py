@@ -1,11 +1,11 @@
 """Live figures: a Keras graph that runs in the reader's browser, and the objects that show it."""
 
 from helpers.live.drawing import DrawingExplorer
-from helpers.live.explorer import LatentExplorer
+from helpers.live.explorer import LadderExplorer, LatentExplorer
 from helpers.live.exporter import export
 from helpers.live.figure import LiveFigure, SideBySide, area, bars, curves, dots, image, line, numbers
 
 __all__ = [
-    "DrawingExplorer", "LatentExplorer", "LiveFigure", "SideBySide", "area", "bars", "curves", "dots", "export",
-    "image", "line", "numbers",
+    "DrawingExplorer", "LadderExplorer", "LatentExplorer", "LiveFigure", "SideBySide", "area", "bars", "curves", "dots",
+    "export", "image", "line", "numbers",
 ]  # fmt: skip

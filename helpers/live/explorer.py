@@ -1,7 +1,8 @@
-"""``LatentExplorer``: a trained decoder that the reader moves."""
+"""``LatentExplorer`` and ``LadderExplorer``: trained decoders that the reader moves."""
 
 import base64
 import math
+import re
 
 import keras
 import numpy as np
@@ -13,7 +14,23 @@ MOST_CODES = 2000  # drawn behind the point; more would add weight to the page a
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-class LatentExplorer(LiveFigure):
+class _Explorer(LiveFigure):
+    """What explorers of a decoder share."""
+
+    def _mosaic(self, value, view, rows, columns):
+        """The images that `value` decodes to, in rows and columns, as one; raises unless they are images."""
+        (images,) = self._outputs(value, rows * columns)
+        if not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
+            raise ValueError(
+                f"The decoder's output must lie in [0, 1]; it spans [{images.min():.3g}, {images.max():.3g}]. "
+                "A decoder of logits needs a sigmoid behind it, as in `vae.generator`."
+            )
+        height, width = view["height"], view["width"]
+        images = images.reshape(rows, columns, height, width, -1).swapaxes(1, 2)
+        return images.reshape(rows * height, columns * width, -1).squeeze()
+
+
+class LatentExplorer(_Explorer):
     """A live figure of a decoder: latents to move, and the image that they decode to.
 
     Parameters
@@ -57,7 +74,7 @@ class LatentExplorer(LiveFigure):
         codes, labels = check_codes(codes, labels, size)
         slider = {
             "limits": limits_of_codes(limits, codes, size),
-            "names": list(names or ("z" + str(i).translate(SUBSCRIPTS) for i in range(1, size + 1))),
+            "names": list(names or _numbered("z", size)),
             "value": np.zeros(size) if value is None else value,
         }
         view = image(*_image_size(decoder))
@@ -77,21 +94,92 @@ class LatentExplorer(LiveFigure):
         z[:, 0] = np.tile(np.linspace(*item["limits"][0], columns), rows)
         if rows > 1:
             z[:, 1] = np.repeat(np.linspace(*reversed(item["limits"][1]), rows), columns)
-        (images,) = self._outputs({**self.value, self._name: z}, len(z))
-        if not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
-            raise ValueError(
-                f"The decoder's output must lie in [0, 1]; it spans [{images.min():.3g}, {images.max():.3g}]. "
-                "A decoder of logits needs a sigmoid behind it, as in `vae.generator`."
-            )
-        height, width = view["height"], view["width"]
-        mosaic = (
-            images.reshape(rows, columns, height, width, -1).swapaxes(1, 2).reshape(rows * height, columns * width, -1)
-        )
+        mosaic = self._mosaic({**self.value, self._name: z}, view, rows, columns)
         figure, axes = new_figure(4.2, 0.6 + 0.38 * rows)
         extent = (*item["limits"][0], *item["limits"][min(1, item["size"] - 1)])
-        axes.imshow(mosaic.squeeze(), cmap="gray_r", vmin=0, vmax=1, extent=extent, aspect="auto")
+        axes.imshow(mosaic, cmap="gray_r", vmin=0, vmax=1, extent=extent, aspect="auto")
         axes.set_xlabel(item["names"][0])
         axes.set_ylabel(item["names"][1]) if rows > 1 else axes.set_yticks([])
+        return figure
+
+
+class LadderExplorer(_Explorer):
+    """A live figure of a decoder with several levels of latents, each in a frame of its own.
+
+    Below each slider stands its traversal: what the image becomes where that latent alone runs over its limits. All
+    traversals but the moved latent's own are decoded anew at every move.
+
+    Parameters
+    ----------
+    decoder : keras.Model
+        A built Functional model. Each input is a vector of latents, one level of the ladder, and the figure shows the
+        levels in the order of the inputs. Its one output is an image, as for `LatentExplorer`.
+    titles : dict, optional
+        {input name: title of the level}; the input's name if left out, z₁ for an input `z_1`.
+    limits : (low, high)
+        Of every latent.
+    value : dict, optional
+        {input name: sequence of float}: where the latents start; zeros where left out.
+    steps : int
+        Images in each traversal.
+    alt, caption, dtype
+        As for `LiveFigure`.
+
+    Raises
+    ------
+    ValueError
+        Shapes, titles, limits, steps, values or an image range that do not fit, or a layer that the browser cannot run.
+    """
+
+    def __init__(
+        self, decoder, *, titles=None, limits=(-2.5, 2.5), value=None, steps=9, alt=None, caption="", dtype="int8"
+    ):
+        titles, value = titles or {}, value or {}
+        shapes = {x.name: tuple(x.shape[1:]) for x in decoder.inputs}
+        if any(len(shape) != 1 or None in shape for shape in shapes.values()):
+            raise ValueError(f"Each input of the decoder must be a vector of latents; it has {shapes}.")
+        for argument, given in (("titles", titles), ("value", value)):
+            if not isinstance(given, dict) or not set(given) <= set(shapes):
+                raise ValueError(f"{argument} must be a dictionary for the inputs {', '.join(shapes)}; got {given!r}.")
+        if np.shape(limits) != (2,) or not -np.inf < limits[0] < limits[1] < np.inf:
+            raise ValueError(f"limits must be (low, high) with low < high; got {limits!r}.")
+        sliders = {}
+        for key, (size,) in shapes.items():
+            name = re.sub("_?([0-9]+)$", lambda number: number[1].translate(SUBSCRIPTS), key)
+            sliders[key] = {
+                "limits": [limits] * size,
+                "names": _numbered(name, size) if size > 1 else [name],
+                "value": value.get(key, np.zeros(size)),
+                "title": titles.get(key, name),
+                "sample": name,
+                "strip": {"steps": steps, "view": 0},
+            }
+        views = [image(*_image_size(decoder))]
+        super().__init__(decoder, sliders, views, alt=alt, caption=caption, dtype=dtype)
+        self.spec["prior"] = True
+
+    def _draw_poster(self):
+        """The still picture: every latent's traversal, from where the figure starts."""
+        (view,), inputs = self.spec["views"], self.spec["inputs"]
+        steps = inputs[0]["strip"]["steps"]
+        sizes = [item["size"] for item in inputs]
+        cell = 4.6 / steps, 4.6 / steps * view["height"] / view["width"]
+        figure, axes = new_figure(
+            5.4, 0.3 + 0.45 * len(sizes) + cell[1] * sum(sizes), nrows=len(sizes), squeeze=False,
+            sharex=True, height_ratios=sizes,
+        )  # fmt: skip
+        for ax, item in zip(axes.flat, inputs):
+            z = np.tile(item["value"], (item["size"], steps, 1))
+            for i, limits in enumerate(item["limits"]):
+                z[i, :, i] = np.linspace(*limits, steps)
+            mosaic = self._mosaic({**self.value, item["name"]: z.reshape(-1, item["size"])}, view, item["size"], steps)
+            (low, high), n = item["limits"][0], item["size"]
+            half = (high - low) / (steps - 1) / 2
+            ax.imshow(
+                mosaic, cmap="gray_r", vmin=0, vmax=1, extent=(low - half, high + half, n - 0.5, -0.5), aspect="auto"
+            )
+            ax.set_yticks(range(n), item["names"])
+            ax.set_title(item["title"], fontsize="medium", loc="left")
         return figure
 
 
@@ -117,6 +205,10 @@ def limits_of_codes(limits, codes, size):
         low, high = np.quantile(codes, (0.001, 0.999), axis=0)
         limits = np.transpose([np.floor(10 * low) / 10, np.ceil(10 * high) / 10])
     return np.broadcast_to((-3.0, 3.0) if limits is None else limits, (size, 2)).tolist()
+
+
+def _numbered(name, size):
+    return [name + str(i).translate(SUBSCRIPTS) for i in range(1, size + 1)]
 
 
 def _image_size(decoder):

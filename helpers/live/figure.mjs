@@ -1,5 +1,5 @@
-// The figure around a network: sliders, buttons, a pad and a drawing field in front of it, images, curves, a plane
-// and numbers behind it.
+// The figure around a network: sliders, buttons, a pad and a drawing field in front of it, images, strips, curves, a
+// plane and numbers behind it.
 // figure.py writes the `spec`; `mount` turns it into elements; every change is drawn at once, inside the event
 // that brought it.
 
@@ -24,9 +24,9 @@ const gaussian = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 
 const rounded = (x) => Math.round(1e4 * x) / 1e4;
 
 /** Numbers from 0 to 1 as pixels: grey ones as dark ink on paper, three channels as colours. */
-function paint(canvas, data) {
-  const context = canvas.getContext("2d"), pixels = context.createImageData(canvas.width, canvas.height);
-  const n = canvas.width * canvas.height, channels = data.length / n;
+function paint(canvas, data, width = canvas.width, left = 0) {
+  const context = canvas.getContext("2d"), pixels = context.createImageData(width, canvas.height);
+  const n = width * canvas.height, channels = data.length / n;
   for (let p = 0; p < n; p++) {
     for (let c = 0; c < 3; c++) {
       const x = data[p * channels + (c % channels)];
@@ -34,7 +34,7 @@ function paint(canvas, data) {
     }
     pixels.data[4 * p + 3] = 255;
   }
-  context.putImageData(pixels, 0, 0);
+  context.putImageData(pixels, left, 0);
 }
 
 /** A series as an SVG path, and the function that draws it. One that does not depend on the network is drawn once, here. */
@@ -187,6 +187,7 @@ function build(stage, spec, bytes, changed = () => {}) {
   const start = Object.fromEntries(spec.inputs.map((input) => [input.name, input.value]));
   const values = structuredClone(start);
   const updates = []; // what keeps each control equal to `values`
+  const strips = []; // what redraws each strip
   const views = spec.views.map((view) => VIEWS[view.kind](view, network, spec.alt));
 
   function show(next) {
@@ -196,6 +197,7 @@ function build(stage, spec, bytes, changed = () => {}) {
       if (labels) data.fill(0)[values[name]] = 1;
       else data.set(values[name]);
     });
+    for (const strip of strips) strip();
     network.run();
     for (const [, draw] of views) draw();
     for (const update of updates) update();
@@ -209,11 +211,9 @@ function build(stage, spec, bytes, changed = () => {}) {
   for (const input of spec.inputs)
     if (input.labels) controls.append(choice(input));
     else if (input.drawing) controls.append(drawing(input));
-    else input.names.forEach((_, i) => controls.append(slider(input, i)));
+    else controls.append(...group(input));
   buttons.append(button("Reset", () => set(start)));
-  const latents = spec.inputs.filter((input) => input.limits);
-  const draws = () => latents.map(({ name, limits }) => [name, limits.map((range) => clamp(gaussian(), range))]);
-  if (spec.prior) buttons.append(button("Sample z", () => set(Object.fromEntries(draws()))));
+  if (spec.prior) buttons.append(sample("z", spec.inputs.filter((input) => input.limits)));
   controls.append(buttons);
   if (spec.pad) stage.append(pad(spec.inputs.find(({ name }) => name === spec.pad.input), spec.pad));
   const nodes = views.map(([node]) => node), small = (node) => node.matches(".live-numbers");
@@ -227,7 +227,41 @@ function build(stage, spec, bytes, changed = () => {}) {
   show({});
   return { network, values, set, show };
 
-  function slider({ name, names, limits, step }, i) {
+  /** The sliders of an input, each above its strip where there are strips; in a frame of their own below a title. */
+  function group(input) {
+    const rows = input.names.flatMap((_, i) => (input.strip ? [slider(input, i), strip(input, i)] : slider(input, i)));
+    if (!input.title) return rows;
+    if (input.sample) rows.unshift(sample(input.sample, [input]));
+    return [element("fieldset", { class: "live-group" }, element("legend", {}, input.title), ...rows)];
+  }
+
+  /** What the image becomes where one number runs over its limits and all others stay; a frame marks where it is. */
+  function strip(input, i) {
+    const { name, names, limits, strip: { steps, view } } = input, [low, high] = limits[i];
+    const { height, width, output } = spec.views[view], { data } = network.inputs[spec.inputs.indexOf(input)];
+    const label = `${names[i]} from ${tick(low)} to ${tick(high)}`;
+    const canvas = element("canvas", { width: steps * width, height, role: "img", "aria-label": label });
+    const mark = element("i");
+    let drawn;
+    strips.push(() => {
+      const others = JSON.stringify({ ...values, [name]: values[name].with(i, 0) });
+      if (others === drawn) return;
+      drawn = others;
+      for (let k = 0; k < steps; k++) {
+        data[i] = low + ((high - low) * k) / (steps - 1);
+        network.run();
+        paint(canvas, network.outputs[output].data, width, k * width);
+      }
+      data[i] = values[name][i];
+    });
+    updates.push(() => {
+      const share = (clamp(values[name][i], limits[i]) - low) / (high - low);
+      mark.style.left = `${(100 * share * (steps - 1)) / steps}%`;
+    });
+    return element("div", { class: "live-strip", style: `--steps: ${steps}` }, canvas, mark);
+  }
+
+  function slider({ name, names, limits, step, strip }, i) {
     const range = element("input", { type: "range", min: limits[i][0], max: limits[i][1], step, "aria-label": names[i] });
     const shown = element("output", { "aria-hidden": "true" });
     range.addEventListener("input", () => set({ [name]: values[name].with(i, range.valueAsNumber) }));
@@ -236,6 +270,7 @@ function build(stage, spec, bytes, changed = () => {}) {
       shown.value = written(values[name][i]);
       range.setAttribute("aria-valuetext", shown.value);
     });
+    if (strip) range.style.setProperty("--steps", strip.steps);
     return element("label", {}, element("span", {}, names[i]), range, shown);
   }
 
@@ -245,13 +280,19 @@ function build(stage, spec, bytes, changed = () => {}) {
     boxes.forEach((box, i) => box.addEventListener("change", () => set({ [name]: i })));
     updates.push(() => (boxes[values[name]].checked = true));
     const options = boxes.map((box, i) => element("label", {}, box, element("span", {}, labels[i])));
-    return element("fieldset", {}, element("legend", {}, name), ...options);
+    return element("fieldset", { class: "live-choice" }, element("legend", {}, name), ...options);
   }
 
   function button(text, action) {
     const node = element("button", { type: "button" }, text);
     node.addEventListener("click", action);
     return node;
+  }
+
+  /** A button that draws these inputs from the prior, within their limits. */
+  function sample(text, inputs) {
+    const draw = ({ name, limits }) => [name, limits.map((range) => clamp(gaussian(), range))];
+    return button(`Sample ${text}`, () => set(Object.fromEntries(inputs.map(draw))));
   }
 
   /** Puts a field to draw in on the stage, and returns sample images to choose from. */

@@ -60,7 +60,9 @@ class LiveFigure:
         outputs that `views` refer to are entries of a dictionary.
     sliders : dict
         {input name: (low, high, start)} for inputs of one number, {input name: {"limits": [(low, high), ...], "names": [...],
-        "value": [...]}} for longer ones.
+        "value": [...]}} for longer ones. Such a dictionary may also hold "title", which puts the sliders in a frame,
+        "sample", the text of a button in it that draws them from N(0, I), and "strip": {"steps": n, "view": number of an
+        image among `views`}, which shows below each slider how that image changes over its limits.
     views : list
         What to draw with the model's outputs: `image`, `curves` and `numbers`.
     choices : dict, optional
@@ -102,8 +104,10 @@ class LiveFigure:
             if not any(item["name"] == pad and len(item.get("limits", ())) == 2 for item in inputs):
                 raise ValueError(f"pad must name an input of two numbers with sliders; got {pad!r}.")
             self.spec["pad"] = {"input": pad, "centres": []}
+        for item in inputs:
+            _check_strip(item, self.spec["views"])
         self.model = export(model, dtype, None if dtype == "float32" else self._typical_inputs())
-        self.poster = _small_png(self._draw_poster())
+        self.poster = _small_webp(self._draw_poster())
 
     @property
     def value(self):
@@ -127,7 +131,7 @@ class LiveFigure:
         alt, caption = html.escape(self.spec["alt"]), html.escape(self.caption)
         return key, (
             f'<figure class="live" data-live="{key}">\n'
-            f'<div class="live-poster"><img src="data:image/png;base64,{poster}" alt="{alt}"></div>\n'
+            f'<div class="live-poster"><img src="data:image/webp;base64,{poster}" alt="{alt}"></div>\n'
             f"<figcaption>{caption}</figcaption>\n"
             f'<script type="application/json" data-part="spec">{spec}</script>\n'
             f'<script type="text/plain" data-part="model">{model}</script>\n</figure>'
@@ -355,7 +359,21 @@ def _read_input(tensor, sliders, choices, drawings):
     if len(given["names"]) != size:
         raise ValueError(f"names of {name!r} must be {size} labels; got {len(given['names'])}.")
     item = {"name": name, "size": size, "names": list(given["names"]), "limits": limits.tolist(), "step": _step(limits)}
+    item |= {key: given[key] for key in ("title", "sample", "strip") if key in given}
     return item | {"value": check_value([item], {name: given["value"]})[name]}
+
+
+def _check_strip(item, views):
+    if "strip" not in item:
+        return
+    steps, view = (item["strip"].get(key) for key in ("steps", "view"))
+    if not isinstance(steps, int) or steps < 2:
+        raise ValueError(f"steps of a strip must be a whole number, 2 or more; got {steps!r}.")
+    images = [i for i, shown in enumerate(views) if shown["kind"] == "image"]
+    if view not in images:
+        raise ValueError(
+            f"The strip of {item['name']!r} must name an image among views, by number: {images}; got {view!r}."
+        )
 
 
 def _read_drawing(name, shape, samples, names=None):
@@ -464,9 +482,12 @@ def _resolve(views, model):
     return resolved
 
 
-def _small_png(figure):
-    """A Matplotlib figure as a PNG with 32 colours."""
-    raw, small = io.BytesIO(), io.BytesIO()
+def _small_webp(figure):
+    """A Matplotlib figure as WebP: in 32 colours without loss, or in all with a little, whichever is smaller."""
+    raw = io.BytesIO()
     figure.savefig(raw, format="png")
-    Image.open(raw).convert("RGB").quantize(32).save(small, format="png", optimize=True)
-    return small.getvalue()
+    picture = Image.open(raw).convert("RGB")
+    exact, near = io.BytesIO(), io.BytesIO()
+    picture.quantize(32).convert("RGB").save(exact, "webp", lossless=True, quality=80, method=6)
+    picture.save(near, "webp", quality=80, method=6)
+    return min(exact.getvalue(), near.getvalue(), key=len)
