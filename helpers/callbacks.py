@@ -169,15 +169,66 @@ class FreeBits(keras.callbacks.Callback):
         _assign(self.model, "free_bits", 0.0)
 
 
+class FadeIn(keras.callbacks.Callback):
+    """Opens the gates of a ladder's levels one after the other: each rises from 0 to 1 between two shares of the training.
+
+    In the first half of that time a level comes to be heard, in the second its KL comes to be charged.
+
+    Parameters
+    ----------
+    **levels : (start, end), 0 <= start < end <= 1
+        By the name of a `helpers.layers.NormalVariational` with a gate: ``FadeIn(z_2_latent=(0.4, 0.5))`` keeps that level
+        shut for the first 40 % of the steps of `fit`, and open from half of them on. After `fit` all gates are open.
+
+    Raises
+    ------
+    ValueError
+        Shares out of range; or, at the start of `fit`, a name that is no gated layer of the model.
+
+    References
+    ----------
+    Li et al., Progressive Learning and Disentanglement of Hierarchical Representations, 2020.
+    """
+
+    def __init__(self, **levels):
+        super().__init__()
+        for name, (start, end) in levels.items():
+            if not 0 <= start < end <= 1:
+                raise ValueError(f"{name} must fade in from start to end, 0 <= start < end <= 1; got {start} and {end}")
+        self.levels = levels
+
+    def on_train_begin(self, logs=None):
+        gated = [layer.name for layer in self.model.layers if getattr(layer, "gated", False)]
+        for name in self.levels:
+            if name not in gated:
+                raise ValueError(f"FadeIn names {name}; the model's layers with a gate are {', '.join(gated) or 'none'}")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        steps = self.params.get("steps")
+        share = (self.epoch + (batch / steps if steps else 0)) / self.params["epochs"]
+        self._set({name: (share - start) / (end - start) for name, (start, end) in self.levels.items()})
+
+    def on_train_end(self, logs=None):
+        self._set(dict.fromkeys(self.levels, 1.0))
+
+    def _set(self, gates):
+        for name, gate in gates.items():
+            _assign(self.model, lambda model: model.get_layer(name).gate, min(max(gate, 0.0), 1.0))
+
+
 def _check_variable(callback, name):
     if not hasattr(getattr(callback.model, name, None), "assign"):
         raise TypeError(f"{type(callback).__name__} needs a model with a variable {name}, such as helpers.models.VAE")
 
 
-def _assign(model, name, value):
+def _assign(model, variable, value):
+    """`variable`: a name, or a function of the model."""
     if hasattr(model, "jax_state_sync"):  # JAX keeps the variables elsewhere while it trains
         model.jax_state_sync()
-    getattr(model, name).assign(value)
+    (variable(model) if callable(variable) else getattr(model, variable)).assign(value)
 
 
 class _Line:

@@ -359,7 +359,7 @@ def stroke_measures(images):
     images = check_images(images)
     if images.ndim != 3:
         raise ValueError(f"images must have the shape (N, height, width); got {images.shape}")
-    x = images / (255 if images.dtype == np.uint8 else 1.0)
+    x = np.asarray(images, float) / (255 if images.dtype == np.uint8 else 1)
     ink = x.sum(axis=(1, 2))
     if not ink.all():
         raise ValueError(f"images must have ink; image {int(np.argmin(ink))} has none")

@@ -71,6 +71,10 @@ class NormalVariational(keras.layers.Layer):
     kernel : function (x, y) -> (n, m), or one or more numbers above 0
         A kernel compares the batch with as many draws of N(0, I), by the V-statistic. Numbers are scales of the RBF kernel;
         for it the prior's terms are computed in closed form, and the unbiased statistic is used.
+    gated : bool
+        Gives the layer a variable ``gate``, 1 at first. At 0 nothing of z is passed on, and its KL costs nothing; at 1/2 z is
+        passed on in full, and its KL still costs nothing; at 1 the KL is charged in full; between these, in straight lines.
+        `helpers.callbacks.FadeIn` moves it.
     initial_std : float between 0 and 1, optional
         If given, log_var = -softplus(Dense(h) + c) with c such that a Dense output of 0 means this standard deviation; it
         then stays below 1. If left out, log_var = Dense(h), and the layer starts near 1.
@@ -90,7 +94,7 @@ class NormalVariational(keras.layers.Layer):
 
     def __init__(
         self, size, add_kl=True, coef_kl=1.0, add_mmd=False, lambda_mmd=1.0, kernel=rbf_kernel, initial_std=None,
-        seed=None, **kwargs,
+        gated=False, seed=None, **kwargs,
     ):  # fmt: skip
         super().__init__(**kwargs)
         if size < 1 or size != int(size):
@@ -103,7 +107,7 @@ class NormalVariational(keras.layers.Layer):
             raise ValueError(f"initial_std must be between 0 and 1; got {initial_std}")
         if not callable(kernel) and not (np.size(kernel) and np.all(np.asarray(kernel, float) > 0)):
             raise ValueError(f"kernel must be a function, or scales above 0; got {kernel}")
-        self.size, self.add_kl, self.add_mmd = int(size), bool(add_kl), bool(add_mmd)
+        self.size, self.add_kl, self.add_mmd, self.gated = int(size), bool(add_kl), bool(add_mmd), bool(gated)
         self.kernel, self.initial_std, self.seed = kernel, initial_std, seed
         self._start = float(coef_kl), float(lambda_mmd)
         # Names of their own: several of these layers meet in one functional encoder.
@@ -118,6 +122,7 @@ class NormalVariational(keras.layers.Layer):
             if wanted:
                 constant = keras.initializers.Constant(value)
                 setattr(self, name, self.add_weight(initializer=constant, trainable=False, name=name))
+        self.gate = self.add_weight(initializer="ones", trainable=False, name="gate") if self.gated else 1.0
 
     def moments(self, h):
         """mean and log variance of z, (batch, size) each; of symbolic tensors, for a model of the encoder alone."""
@@ -129,15 +134,16 @@ class NormalVariational(keras.layers.Layer):
     def call(self, h):
         mean, log_var = self.moments(h)
         z = self.sampling([mean, log_var])
+        heard, charged = ops.minimum(2 * self.gate, 1), ops.maximum(2 * self.gate - 1, 0)
         loss = 0.0
         if self.add_kl:
-            loss = loss + self.coef_kl * ops.mean(kl_standard_normal(mean, log_var))
+            loss = loss + charged * self.coef_kl * ops.mean(kl_standard_normal(mean, log_var))
         if self.add_mmd:
             loss = loss + self.lambda_mmd * self._mmd2(z)
         if self.add_kl or self.add_mmd:
             self.add_loss(loss)
             self.tracker.update_state(loss, sample_weight=ops.shape(z)[0])
-        return z
+        return heard * z
 
     def _mmd2(self, z):
         if not callable(self.kernel):
@@ -156,7 +162,8 @@ class NormalVariational(keras.layers.Layer):
         kernel = keras.saving.serialize_keras_object(self.kernel) if callable(self.kernel) else self.kernel
         return {
             **super().get_config(), "size": self.size, "add_kl": self.add_kl, "coef_kl": coef_kl, "add_mmd": self.add_mmd,
-            "lambda_mmd": lambda_mmd, "kernel": kernel, "initial_std": self.initial_std, "seed": self.seed,
+            "lambda_mmd": lambda_mmd, "kernel": kernel, "initial_std": self.initial_std, "gated": self.gated,
+            "seed": self.seed,
         }  # fmt: skip
 
     @classmethod

@@ -7,9 +7,10 @@ from keras import ops
 
 from helpers.data import check_images, check_labels
 from helpers.divergences import kl_standard_normal, known_values, same_shape
-from helpers.layers import Sampling
+from helpers.layers import NormalVariational, Sampling
 
 
+@keras.saving.register_keras_serializable("helpers")
 def bernoulli_nll(images, logits):
     """-log p(x|z) of independent Bernoulli pixels: (batch,), in nats, summed over everything but the batch.
 
@@ -198,6 +199,63 @@ class ConditionalVAE(VAE):
             images, labels = (known_values(part) for part in x)
             if images is not None and labels is not None:
                 check_labels(labels, len(images), self.classes)
+
+
+def make_vlae(latent_size, make_encoder, make_decoder, lambda_mmd=(1.0, 1.0, 10.0), coef_kl=None, seed=None, **kwargs):
+    """A variational ladder autoencoder: a plain functional model `vlae`, images -> what the decoder returns.
+
+    Each output h_l of the encoder gets its `NormalVariational`, named z_1_latent, z_2_latent, ...; their prices reach the
+    model's loss by themselves. Compile the model with a reconstruction loss such as `bernoulli_nll`, and fit it to
+    (images, images), scaled to [0, 1].
+
+    Parameters
+    ----------
+    latent_size : int
+        Latents of each level.
+    make_encoder : function (latent_size) -> keras.Model
+        images -> [h_1, h_2, ...], each (batch, features).
+    make_decoder : function (size_1, size_2, ...) -> keras.Model
+        [z_1, z_2, ...] -> images or logits.
+    lambda_mmd, coef_kl : sequences of float
+        The weights of each level's MMD^2 and KL, from the lowest level to the highest. Without `coef_kl`, no KL.
+    seed : int, optional
+        Level l draws with the seed `seed` + l: with one seed for all they would draw the same noise.
+    **kwargs
+        For each `NormalVariational`.
+
+    Raises
+    ------
+    ValueError
+        The networks and the weights are not of equally many levels; and as for `NormalVariational`.
+
+    References
+    ----------
+    Zhao, Song and Ermon, Learning Hierarchical Features from Deep Generative Models, 2017. Names after the public
+    implementation by Michedev.
+    """
+    encoder, decoder = make_encoder(latent_size), make_decoder(*[latent_size] * len(lambda_mmd))
+    counts = {"encoder": len(encoder.outputs), "decoder": len(decoder.inputs), "lambda_mmd": len(lambda_mmd)}
+    prices = [{"add_kl": False, "add_mmd": True, "lambda_mmd": weight} for weight in lambda_mmd]
+    if coef_kl is not None:
+        counts["coef_kl"] = len(coef_kl)
+        prices = [{**price, "add_kl": True, "coef_kl": weight} for price, weight in zip(prices, coef_kl)]
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"the numbers of levels must agree; got {counts}")
+    images = keras.Input(encoder.inputs[0].shape[1:])
+    z = []
+    for level, (h, price) in enumerate(zip(keras.tree.flatten(encoder(images)), prices), 1):
+        own = {"name": f"z_{level}_latent", "seed": None if seed is None else seed + level}
+        z.append(NormalVariational(latent_size, **price, **own, **kwargs)(h))
+    return keras.Model(images, decoder(z), name="vlae")
+
+
+def ladder_posterior(vlae):
+    """The encoder of a ladder with its heads: images -> [mean_1, log_var_1, mean_2, log_var_2, ...]."""
+    images = keras.Input(vlae.inputs[0].shape[1:])
+    levels = [layer for layer in vlae.layers if isinstance(layer, NormalVariational)]
+    h = keras.tree.flatten(vlae.get_layer("encoder")(images))
+    moments = [part for level, layer in enumerate(levels) for part in layer.moments(h[level])]
+    return keras.Model(images, moments, name="posterior")
 
 
 def _check_networks(encoder, decoder):

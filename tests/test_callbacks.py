@@ -8,7 +8,8 @@ import pytest
 from keras import layers
 from nbclient import NotebookClient
 
-from helpers.callbacks import CyclicAnnealing, FreeBits, KLWarmUp, ProgressBar
+from helpers.callbacks import CyclicAnnealing, FadeIn, FreeBits, KLWarmUp, ProgressBar
+from helpers.layers import NormalVariational
 from helpers.models import VAE
 
 
@@ -182,3 +183,44 @@ def test_schedules_that_cannot_be(build, says):
 def test_schedules_need_a_vae(callback):
     with pytest.raises(TypeError, match=f"{type(callback).__name__} needs a model with a variable"):
         fit(epochs=1, callbacks=[callback])
+
+
+def gated_model(**kwargs):
+    h = keras.Input((3,))
+    z = [NormalVariational(2, gated=True, name=f"z_{level}_latent", **kwargs)(h) for level in (1, 2)]
+    model = keras.Model(h, layers.Concatenate()(z))
+    model.compile("sgd", "mse")
+    return model
+
+
+def test_fade_in_opens_gates_in_turn():
+    model, seen = gated_model(), []
+
+    class Gates(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append([float(model.get_layer(f"z_{level}_latent").gate) for level in (1, 2)])
+
+    fade = FadeIn(z_2_latent=(0.0, 0.5), z_1_latent=(0.5, 0.8))
+    model.fit(np.ones((20, 3)), np.ones((20, 4)), batch_size=2, epochs=2, verbose=0, callbacks=[fade, Gates()])
+    share = np.arange(20) / 20
+    expected = np.clip([(share - 0.5) / 0.3, share / 0.5], 0, 1)
+    np.testing.assert_allclose(np.transpose(seen), expected, atol=1e-6)
+
+
+def test_fade_in_leaves_gates_open():
+    model = gated_model()
+    model.fit(np.ones((4, 3)), np.ones((4, 4)), verbose=0, callbacks=[FadeIn(z_1_latent=(0.2, 1.0))])
+    assert float(model.get_layer("z_1_latent").gate) == 1
+
+
+@pytest.mark.parametrize("share", [(-0.1, 0.5), (0.5, 0.5), (0.6, 0.4), (0.5, 1.1), (float("nan"), 1)])
+def test_fades_that_cannot_be(share):
+    with pytest.raises(ValueError, match="z_1_latent must fade in from start to end"):
+        FadeIn(z_1_latent=share)
+
+
+def test_fade_in_names_layers_with_a_gate():
+    with pytest.raises(ValueError, match="names z_3; the model's layers with a gate are z_1_latent, z_2_latent"):
+        gated_model().fit(np.ones((4, 3)), np.ones((4, 4)), verbose=0, callbacks=[FadeIn(z_3=(0.1, 0.2))])
+    with pytest.raises(ValueError, match="gate are none"):
+        fit(epochs=1, callbacks=[FadeIn(z_3=(0.1, 0.2))])

@@ -172,16 +172,31 @@ def test_parameters_are_those_of_the_public_implementation():
     assert model_with(layer, 9216).count_params() == 36_869
 
 
+def test_a_gate_scales_what_is_heard_and_then_its_kl_but_not_the_mmd():
+    layer = NormalVariational(2, add_mmd=True, lambda_mmd=10.0, kernel=4.0, gated=True, seed=0)
+    model = with_moments(layer, 2.0, 0.0)
+    kl, losses = kl_standard_normal([[2.0, 2.0]], [[0.0, 0.0]])[0], {}
+    for gate, heard, charged in ((0.0, 0.0, 0.0), (0.25, 0.5, 0.0), (0.5, 1.0, 0.0), (0.75, 1.0, 0.5), (1.0, 1.0, 1.0)):
+        layer.gate.assign(gate)
+        z = model.predict(x, batch_size=256, verbose=0)
+        np.testing.assert_allclose(z.mean(axis=0), heard * 2, atol=0.3 * heard)
+        np.testing.assert_allclose(z.std(axis=0), heard, rtol=0.15)
+        losses[gate] = model.evaluate(x, x, batch_size=256, verbose=0, return_dict=True)["loss"] - charged * kl
+    assert np.ptp(list(losses.values())) < 1.2 < 4 < min(losses.values())
+
+
 @pytest.mark.parametrize("kernel", [imq_kernel, [1.0, 8.0]])
 def test_normal_variational_survives_saving(tmp_path, kernel):
-    layer = NormalVariational(2, add_mmd=True, lambda_mmd=5.0, kernel=kernel, initial_std=0.2, seed=3, name="z_2_latent")
+    settings = {"add_mmd": True, "lambda_mmd": 5.0, "kernel": kernel, "initial_std": 0.2, "gated": True, "seed": 3}
+    layer = NormalVariational(2, **settings, name="z_2_latent")
     model = model_with(layer)
     layer.lambda_mmd.assign(7.0)
+    layer.gate.assign(0.5)
     model = keras.Model(model.input, model.output)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras").get_layer("z_2_latent")
     assert float(again.lambda_mmd) == 7 and again.initial_std == 0.2 and again.seed == 3
-    assert again.kernel == kernel
+    assert again.kernel == kernel and float(again.gate) == 0.5
     np.testing.assert_array_equal(again.moments(x)[0], layer.moments(x)[0])
 
 

@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import keras
+import nbformat
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,7 +9,9 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 from helpers.evaluation import elbo_terms
-from helpers.models import VAE, ConditionalVAE, bernoulli_nll
+from helpers.models import VAE, ConditionalVAE, bernoulli_nll, ladder_posterior, make_vlae
+
+BOOK = Path(__file__).parent.parent / "book"
 
 rng = np.random.default_rng(0)
 grey = rng.random((96, 4, 4)).astype(np.float32)
@@ -274,3 +279,110 @@ def test_conditional_networks_that_do_not_fit():
         ConditionalVAE(good.encoder, make_decoder())
     with pytest.raises(ValueError, match="decoder takes 4 classes, but the encoder takes 3"):
         ConditionalVAE(good.encoder, other.decoder)
+
+
+# -- the ladder ----------------------------------------------------------------------------------------------------
+
+
+def ladder_encoder(latent_size):
+    x = keras.Input((4, 4))
+    h_1 = layers.Dense(6, "tanh")(layers.Flatten()(x))
+    return keras.Model(x, [h_1, layers.Dense(5, "tanh")(h_1)], name="encoder")
+
+
+def ladder_decoder(size_1, size_2):
+    z_1, z_2 = keras.Input((size_1,), name="z_1"), keras.Input((size_2,), name="z_2")
+    h = layers.Concatenate()([z_1, layers.Dense(5, "tanh")(z_2)])
+    return keras.Model([z_1, z_2], layers.Reshape((4, 4))(layers.Dense(16)(h)), name="decoder")
+
+
+def ladder(**kwargs):
+    keras.utils.set_random_seed(0)
+    vlae = make_vlae(2, ladder_encoder, ladder_decoder, **{"lambda_mmd": (1.0, 10.0), **kwargs})
+    vlae.compile(keras.optimizers.Adam(1e-2), bernoulli_nll)
+    return vlae
+
+
+def test_a_ladder_is_a_plain_model_with_the_names_of_the_paper():
+    vlae = ladder()
+    assert isinstance(vlae, keras.Model) and type(vlae).__module__.startswith("keras.") and vlae.name == "vlae"
+    assert [layer.name for layer in vlae.layers[1:]] == ["encoder", "z_1_latent", "z_2_latent", "decoder"]
+    assert [float(vlae.get_layer(f"z_{level}_latent").lambda_mmd) for level in (1, 2)] == [1, 10]
+    assert not vlae.get_layer("z_1_latent").add_kl
+
+
+def test_a_ladders_loss_is_reconstruction_and_the_prices_of_its_levels():
+    vlae = ladder(coef_kl=(0.5, 0.5), kernel=4.0, seed=1)
+    report = vlae.evaluate(grey, grey, verbose=0, batch_size=96, return_dict=True)
+    logits = ladder(coef_kl=(0.5, 0.5), kernel=4.0, seed=1).predict(grey, batch_size=96, verbose=0)
+    reconstruction = float(ops.mean(bernoulli_nll(grey, logits)))
+    assert report["loss"] == pytest.approx(reconstruction + report["z_1_latent"] + report["z_2_latent"], abs=0.3)
+    first = vlae.fit(grey, grey, epochs=30, verbose=0).history["loss"]
+    assert first[-1] < first[0] - 0.5
+
+
+def test_levels_of_a_ladder_draw_different_noise():
+    vlae = ladder(seed=5)
+    seeds = [vlae.get_layer(f"z_{level}_latent").seed for level in (1, 2)]
+    assert seeds == [6, 7]
+
+
+def test_ladder_posterior_is_what_the_levels_draw_from(tmp_path):
+    vlae = ladder(initial_std=0.2)
+    moments = ladder_posterior(vlae).predict(grey, verbose=0)
+    h = vlae.get_layer("encoder")(grey)
+    expected = [part for level in (1, 2) for part in vlae.get_layer(f"z_{level}_latent").moments(h[level - 1])]
+    for found, wanted in zip(moments, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    vlae.save(tmp_path / "vlae.keras")
+    again = ladder_posterior(keras.models.load_model(tmp_path / "vlae.keras"))
+    np.testing.assert_allclose(again.predict(grey, verbose=0)[2], moments[2], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"lambda_mmd": (1.0, -1.0)}, "lambda_mmd must be above 0; got -1.0"),
+        ({"kernel": 0.0}, "kernel must be a function, or scales above 0; got 0.0"),
+        ({"coef_kl": (1.0, -1.0)}, "coef_kl must be at least 0; got -1.0"),
+        ({"coef_kl": (1.0,)}, "'lambda_mmd': 2, 'coef_kl': 1"),
+    ],
+)
+def test_ladders_that_cannot_be(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        ladder(**arguments)
+
+
+def test_a_ladders_networks_must_agree():
+    with pytest.raises(ValueError, match="'encoder': 1, 'decoder': 2, 'lambda_mmd': 2"):
+        make_vlae(2, make_encoder_of_one_level, ladder_decoder, lambda_mmd=(1.0, 1.0))
+
+
+def make_encoder_of_one_level(latent_size):
+    x = keras.Input((4, 4))
+    return keras.Model(x, layers.Flatten()(x), name="encoder")
+
+
+@pytest.fixture(scope="module")
+def known_ladder():
+    """The networks of chapter 10's known ladder, as its cells define them."""
+    notebook = nbformat.read(BOOK / "10_vlae.ipynb", as_version=4)
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    first = next(i for i, source in enumerate(sources) if source.startswith("def make_encoder"))
+    names = {"keras": keras, "layers": layers, "ops": ops}
+    for source in sources[first : first + 3]:
+        exec(source, names)
+    return names
+
+
+@pytest.mark.parametrize("latent_size, total", [(2, 1_351_520), (3, None)])
+def test_the_known_ladder_has_the_parameters_of_the_public_implementation(known_ladder, latent_size, total):
+    vlae = known_ladder["make_vlae"](latent_size)
+    same = make_vlae(latent_size, known_ladder["make_encoder"], known_ladder["make_decoder"])
+    found = {layer.name: layer.count_params() for layer in vlae.layers[1:]}
+    assert found == {layer.name: layer.count_params() for layer in same.layers[1:]}
+    heads = {f"z_{level}_latent": 2 * (h + 1) * latent_size + 1 for level, h in enumerate((9216, 6400, 4096), 1)}
+    decoder = 1_261_777 + (latent_size - 2) * (1024 + 128 + 128)
+    assert found == {"encoder": 10_880, **heads, "decoder": decoder}
+    assert total is None or vlae.count_params() == same.count_params() == total
+    assert vlae.name == "vlae" and vlae.output_shape == (None, 28, 28, 1)
