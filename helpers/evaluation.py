@@ -413,7 +413,8 @@ def level_effects(generator, codes, measures, seed=0):
         raise ValueError(f"codes have the shapes {[z.shape for z in codes]}, but {generator.name} takes {shapes}")
     if len({len(z) for z in codes}) != 1 or not len(codes[0]):
         raise ValueError(f"codes must be equally many for each level, at least one; got {[len(z) for z in codes]}")
-    rng = np.random.default_rng(seed)
+    # A stream of its own: codes drawn with the same small seed must not be drawn again.
+    rng = np.random.default_rng([seed, 0x1ADDE2])
 
     def measured(codes):
         images = generator.predict(codes, batch_size=500, verbose=0)
