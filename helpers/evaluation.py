@@ -4,6 +4,7 @@ Images are compared as they are passed (uint8 is scaled to [0, 1]); nothing is b
 when it trains. For a log-likelihood pass 0/1 images, from `helpers.data.binarise`.
 """
 
+import math
 from statistics import NormalDist
 
 import keras
@@ -12,7 +13,6 @@ from keras import ops
 
 from helpers.data import check_images, check_labels
 from helpers.divergences import kl_standard_normal, same_shape
-from helpers.models import bernoulli_nll
 
 _ROWS = 4096  # images x samples decoded at a time: bounds memory, and keeps the pixels of one step in the cache
 
@@ -134,7 +134,7 @@ class _Weights(keras.Model):
 
     def call(self, inputs):
         images, *condition = inputs
-        mean, log_var = self.encoder(inputs if condition else images)
+        mean, log_var = (ops.cast(part, "float32") for part in self.encoder(inputs if condition else images))
         kl = kl_standard_normal(mean, log_var)
         mean, log_var = mean[:, None], log_var[:, None]
         batch, _, latents = ops.shape(mean)
@@ -142,9 +142,12 @@ class _Weights(keras.Model):
         z = mean + ops.exp(log_var / 2) * eps
         log_ratio = 0.5 * ops.sum(eps * eps + log_var - z * z, axis=-1)
         z = [ops.reshape(z, (-1, latents)), *(ops.repeat(y, self.chunk, axis=0) for y in condition)]
-        logits = self.decoder(z if condition else z[0])
-        log_p_x = -bernoulli_nll(ops.repeat(images, self.chunk, axis=0), logits)
-        return ops.reshape(log_p_x, (-1, self.chunk)), log_ratio, kl
+        logits = ops.cast(self.decoder(z if condition else z[0]), "float32")
+        # -bernoulli_nll of each draw. As a matrix product x . logits needs no copy of the image for every draw.
+        pixels = math.prod(logits.shape[1:])
+        logits = ops.reshape(logits, (-1, self.chunk, pixels))
+        products = ops.matmul(logits, ops.reshape(images, (-1, pixels, 1)))[..., 0]
+        return products - ops.sum(ops.softplus(logits), axis=-1), log_ratio, kl
 
 
 def active_units(mean, threshold=0.01):
