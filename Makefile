@@ -6,7 +6,7 @@
 ##
 ##   make book      build the HTML only, into _build/html
 ##   make execute   run the notebooks and store their outputs; one only: NB=book/05_vae.ipynb
-##   make bench     measure speed and size
+##   make bench     measure speed, quality beside others, and size; in part: BENCH="--only pages"
 ##   make lock      resolve requirements.lock again from pyproject.toml
 ##   make clean     remove what was built, and .venv
 ##
@@ -33,7 +33,7 @@ lab: .venv/.all
 
 test: .venv/.all book
 	$(BIN)/python -m pytest tests
-	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/sanitize.cfg --nbval-cell-timeout=300 book
+	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/sanitize.cfg --nbval-cell-timeout=900 book
 
 book: _build/.built
 
@@ -41,7 +41,7 @@ execute: .venv/.all
 	@$(BIN)/python tools/execute.py $(NB)
 
 bench: .venv/.all book
-	@set -e; for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(BIN)/python $$script; done
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 lock: .venv/.all
 	@PATH="$$PATH:$(BIN)"; command -v uv >/dev/null || $(BIN)/python -m pip install --quiet uv; $(LOCK) --quiet

@@ -114,6 +114,35 @@ def test_chunks_and_batches_leave_no_seam(samples):
         np.testing.assert_allclose(reconstruction, exact, rtol=1e-5)
 
 
+def test_memory_does_not_grow_with_the_samples():
+    model, rows = Model(), []
+    decoder = model.decoder
+
+    def watched(z):
+        rows.append(z.shape[0])
+        return decoder(z)
+
+    model.decoder = watched
+    log_likelihood(model, images[:8], samples=20_000, batch_size=8)
+    assert rows and max(rows) <= 4096
+
+
+def test_half_precision_networks_are_judged_in_single_precision():
+    single, half = Model(), Model()
+    half.encoder, half.decoder = (
+        keras.models.clone_model(network, clone_function=lambda layer: type(layer).from_config(
+            {**layer.get_config(), "dtype": "mixed_bfloat16"} if layer.weights else layer.get_config()))
+        for network in (single.encoder, single.decoder)
+    )  # fmt: skip
+    for name in ("encoder", "decoder"):
+        getattr(half, name).set_weights(getattr(single, name).get_weights())
+    assert half.decoder(np.zeros((1, 1))).dtype == "bfloat16"
+    for estimator in (elbo, log_likelihood):
+        values = [estimator(model, images, samples=200) for model in (half, single)]
+        np.testing.assert_allclose(*values, atol=0.1)
+        assert np.any(values[0] != values[1])
+
+
 def test_seeds_and_dtypes():
     model = Model()
     np.testing.assert_array_equal(elbo(model, images, seed=3), elbo(model, images, seed=3))
