@@ -19,6 +19,9 @@ BIN   := .venv/bin
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
 LOCK  := uv pip compile --universal --all-extras --python-version 3.11 pyproject.toml -o requirements.lock
 
+# Without compiled modules each of the many Python processes would compile TensorFlow's source again: seven seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help serve lab test book execute bench lock clean
 .DELETE_ON_ERROR:
 

@@ -10,6 +10,7 @@ from statistics import NormalDist
 import keras
 import numpy as np
 from keras import ops
+from scipy.spatial import KDTree
 
 from helpers.data import check_images, check_labels
 from helpers.divergences import kl_standard_normal, same_shape
@@ -324,15 +325,11 @@ def probe(codes, targets, test_codes, test_targets, neighbours=15):
     if not 1 <= neighbours <= len(codes):
         raise ValueError(f"neighbours must be from 1 to {len(codes)}, the number of codes; got {neighbours}")
     labels, values = np.unique(targets, return_inverse=True) if classes else (None, targets)
-    predicted = []
-    for start in range(0, len(test_codes), _ROWS):
-        z = test_codes[start : start + _ROWS]
-        distance = np.sum(codes**2, axis=1) - 2 * z @ codes.T  # less |z|^2, which ranks nothing
-        near = values[np.argpartition(distance, neighbours - 1, axis=1)[:, :neighbours]]
-        predicted.append(np.eye(len(labels))[near].sum(axis=1).argmax(axis=1) if classes else near.mean(axis=1))
-    predicted = np.concatenate(predicted)
+    _, near = KDTree(codes).query(test_codes, np.arange(1, neighbours + 1))
     if classes:
-        return float(np.mean(labels[predicted] == test_targets))
+        votes = np.eye(len(labels))[values[near]].sum(axis=1)
+        return float(np.mean(labels[votes.argmax(axis=1)] == test_targets))
+    predicted = values[near].mean(axis=1)
     if not np.ptp(test_targets):
         raise ValueError("test_targets must vary: R^2 is a share of their variance")
     return float(1 - np.mean((predicted - test_targets) ** 2) / test_targets.var())
@@ -366,20 +363,26 @@ def stroke_measures(images):
     ink = x.sum(axis=(1, 2))
     if not ink.all():
         raise ValueError(f"images must have ink; image {int(np.argmin(ink))} has none")
-    rows, columns = np.mgrid[: x.shape[1], : x.shape[2]]
-    rows, columns = (k - (np.sum(x * k, axis=(1, 2)) / ink)[:, None, None] for k in (rows, columns))
-    rr, rc, cc = (np.sum(x * k, axis=(1, 2)) / ink for k in (rows * rows, rows * columns, columns * columns))
+    by_row, by_column = x.sum(axis=2), x.sum(axis=1)
+    # Places, from the centre of the ink.
+    rows, columns = (k - (part @ k / ink)[:, None] for part in (by_row, by_column) for k in [np.arange(part.shape[1])])
+    rr, cc = (np.sum(part * k**2, axis=1) / ink for part, k in ((by_row, rows), (by_column, columns)))
+    rc = np.einsum("nr,nrc,nc->n", rows, x, columns, optimize=True) / ink
     if not rr.all():
         raise ValueError(f"images must have ink in two rows or more; image {int(np.argmin(rr))} has it in one")
-    a = np.pad(x, ((0, 0), (1, 1), (1, 1)))
-    down = (a[:, 1:, :-1] + a[:, 1:, 1:] - a[:, :-1, :-1] - a[:, :-1, 1:]) / 2
-    right = (a[:, :-1, 1:] + a[:, 1:, 1:] - a[:, :-1, :-1] - a[:, 1:, :-1]) / 2
-    variation = np.hypot(down, right).sum(axis=(1, 2))
+    variation = np.concatenate([_total_variation(x[i : i + _ROWS // 4]) for i in range(0, len(x), _ROWS // 4)])
     return {
         "thickness": 2 * ink / variation,
         "slant": -rc / rr,
         "width": np.sqrt(np.maximum(cc - rc**2 / rr, 0)),
     }
+
+
+def _total_variation(images):
+    a = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    down = (a[:, 1:, :-1] + a[:, 1:, 1:] - a[:, :-1, :-1] - a[:, :-1, 1:]) / 2
+    right = (a[:, :-1, 1:] + a[:, 1:, 1:] - a[:, :-1, :-1] - a[:, 1:, :-1]) / 2
+    return np.hypot(down, right).sum(axis=(1, 2))
 
 
 def level_effects(generator, codes, measures, seed=0):

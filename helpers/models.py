@@ -107,6 +107,12 @@ class VAE(keras.Model):
         self._check_images(x)
         return super().fit(x, *args, **kwargs)
 
+    def make_train_function(self, force=False):
+        # Left to itself, Keras makes the optimiser's variables while it traces the first step, and traces it again.
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def evaluate(self, x=None, *args, **kwargs):
         self._check_images(x)
         return super().evaluate(x, *args, **kwargs)
