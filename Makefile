@@ -8,6 +8,9 @@
 ##   make execute   run the notebooks and store their outputs; one only: NB=book/05_vae.ipynb
 ##   make bench     measure speed, quality beside others, and size; in part: BENCH="--only pages"
 ##   make lock      resolve requirements.lock again from pyproject.toml
+##   make newest    run the tests with the newest versions that pyproject.toml allows; changes requirements.lock
+##   make links     follow every link that leaves the book
+##   make repository URL=https://github.com/OWNER/NAME    give the course another address, everywhere
 ##   make clean     remove what was built, and .venv
 ##
 ## Another Python than python3: make serve PYTHON=/path/to/python
@@ -22,7 +25,7 @@ LOCK  := uv pip compile --universal --all-extras --python-version 3.11 pyproject
 # Without compiled modules each of the many Python processes would compile TensorFlow's source again: seven seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help serve lab test book execute bench lock clean
+.PHONY: help serve lab test book execute bench lock newest links repository clean
 .DELETE_ON_ERROR:
 
 help:
@@ -47,7 +50,17 @@ bench: .venv/.all book
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 lock: .venv/.all
-	@PATH="$$PATH:$(BIN)"; command -v uv >/dev/null || $(BIN)/python -m pip install --quiet uv; $(LOCK) --quiet
+	@PATH="$$PATH:$(BIN)"; command -v uv >/dev/null || $(BIN)/python -m pip install --quiet uv; $(LOCK) --quiet $(UPGRADE)
+
+newest:
+	@$(MAKE) lock UPGRADE=--upgrade
+	@$(MAKE) test
+
+links: .venv/.pages
+	@$(BIN)/jupyter-book build . --builder linkcheck --path-output _build/links
+
+repository:
+	@$(PYTHON) tools/repository.py "$(URL)"
 
 clean:
 	rm -rf _build .venv *.egg-info

@@ -212,19 +212,3 @@ def test_the_readme_shows_and_links_what_exists():
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text())
     assert any(target.endswith(".png") for target in targets)
     assert [target for target in targets if not (ROOT / target).exists()] == []
-
-
-def test_the_repository_address_is_the_same_everywhere():
-    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
-    owner_and_name = url.removeprefix("https://github.com/")
-    for path, text in text_files():
-        addresses = set(re.findall(r"github\.com/([\w.-]*vae-course[\w.-]*/[\w.-]+?)(?:\.git|[\"'/)\s@#]|$)", text))
-        assert addresses <= {owner_and_name}, path
-
-
-def test_continuous_integration_runs_what_a_reader_can_run():
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
-    assert commands and all(re.fullmatch(r"\.ci/run|make \w+", command) for command in commands)
-    assert os.access(ROOT / ".ci" / "run", os.X_OK)
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
