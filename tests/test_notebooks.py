@@ -130,13 +130,20 @@ def problems(notebook):
     return [problem for check in CHECKS for problem in check(notebook)]
 
 
-def test_there_is_a_chapter():
-    assert CHAPTERS
+def test_every_chapter_is_in_the_contents_and_on_the_map():
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+    listed = [chapter["file"] for part in contents for chapter in part["chapters"] if re.search(r"/\d\d_", chapter["file"])]
+    assert listed == [f"book/{path.stem}" for path in CHAPTERS] != []
+    introduction = (ROOT / "book" / "intro.md").read_text()
+    for path in CHAPTERS:
+        label = re.search(r"^\((.*)\)=$", text(nbformat.read(path, as_version=4)), re.MULTILINE)[1]
+        assert f"| {int(path.stem[:2])} | {{ref}}`{label}` |" in introduction, f"the map in book/intro.md lacks {path.name}"
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_chapter_is_complete(path):
-    assert problems(nbformat.read(path, as_version=4)) == []
+    found = problems(nbformat.read(path, as_version=4))
+    assert not found, f"{path.name} is not complete:\n" + "\n".join(f"- {problem}" for problem in found)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
