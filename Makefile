@@ -39,7 +39,7 @@ lab: .venv/.all
 
 test: .venv/.all book
 	$(BIN)/python -m pytest tests
-	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/sanitize.cfg --nbval-cell-timeout=900 book
+	PYTHONPATH=tests/offline $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/sanitize.cfg --nbval-cell-timeout=900 book
 
 book: _build/.built
 
@@ -77,5 +77,6 @@ clean:
 # The pages. Warnings are errors: a broken reference, citation or formula stops here.
 _build/.built: .venv/.pages $(PAGES)
 	@echo "Building the pages ..."
+	@rm -rf _build/html    # or what an earlier build has left shows in the pages
 	@$(BIN)/jupyter-book build . --all -W -n --keep-going -q >/dev/null
 	@touch $@

@@ -79,7 +79,7 @@ def time_figures(browser, name, url):
     for slower in SLOWER:
         page = browser.new_page()
         page.goto(url)
-        page.wait_for_function("[...document.querySelectorAll('figure.live')].every(f => f.live)")
+        page.locator("figure.live:not(:has(.live-stage))").first.wait_for(state="detached")
         page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slower})
         for i, figure in enumerate(page.query_selector_all("figure.live"), 1):
             if times := figure.evaluate(MOVE):

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,14 @@ def browser():
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
         browser.close()
+
+
+def until(page, expression, seconds=10):
+    """Waits for a condition. Playwright's own `wait_for_function` needs `eval`, which the book's pages forbid."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"{expression} has not come true"
+        page.wait_for_timeout(20)
 
 
 @pytest.fixture

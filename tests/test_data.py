@@ -62,6 +62,27 @@ def test_a_damaged_file_says_what_is_wrong_and_how_to_restore_it(tmp_path, monke
         assert text in str(error.value)
 
 
+def test_damage_anywhere_in_the_archive_is_said_or_harmless(tmp_path, monkeypatch):
+    """The directory of the archive says how each array is stored: there a changed bit may ask for anything."""
+    whole = data.MNIST.read_bytes()
+    directory = whole.index(b"PK\1\2")
+    method, flags = directory + 10, directory + 8
+    places = [(method, 99), (flags, 1), *((at, 0x10) for at in range(directory + 12, len(whole), 23))]
+    path = tmp_path / "mnist.npz"
+    monkeypatch.setattr(data, "MNIST", path)
+    said = 0
+    for at, bits in places:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ bits]) + whole[at + 1 :])
+        try:
+            (x_train, _), (_, y_test) = load_mnist()
+        except OSError as error:
+            assert str(path) in str(error) and "git checkout" in str(error)
+            said += 1
+        else:
+            assert x_train.shape == (60000, 28, 28) and len(y_test) == 10_000
+    assert said >= 5
+
+
 def test_loading_leaves_the_caller_free_to_change_the_arrays():
     (x_train, _), _ = load_mnist()
     x_train[:] = 0

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from conftest import until
 from keras import layers, ops
 from keras_reader import read
 
@@ -817,7 +818,7 @@ def test_every_live_figure_of_the_book(site, page):
     rng = np.random.default_rng(0)
     for path in paths:
         page.goto(f"{site.url}/{path.relative_to(site.html)}")
-        page.wait_for_function("[...document.querySelectorAll('figure.live')].every(f => f.live)")
+        until(page, "[...document.querySelectorAll('figure.live')].every(f => f.live)")
         for solution in page.query_selector_all(".toggle-hidden > button, .toggle-hidden .toggle-button"):
             solution.evaluate("button => button.click()")
         for figure in page.query_selector_all("figure.live"):
@@ -871,7 +872,7 @@ def looks(figure):
 def test_figures_of_the_book_work_from_the_disk(site, page):
     for path in live_pages(site):
         page.goto(path.as_uri())
-        page.wait_for_function("[...document.querySelectorAll('figure.live')].every(f => f.live)")
+        until(page, "[...document.querySelectorAll('figure.live')].every(f => f.live)")
         figure = page.query_selector("figure.live")
         before = looks(figure)
         if control := figure.query_selector("input"):
