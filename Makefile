@@ -39,7 +39,7 @@ lab: .venv/.all
 
 test: .venv/.all book
 	$(BIN)/python -m pytest tests
-	PYTHONPATH=tests/offline $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/sanitize.cfg --nbval-cell-timeout=900 book
+	PYTHONPATH="$(CURDIR)/tests/offline" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/sanitize.cfg --nbval-cell-timeout=900 book
 
 book: _build/.built
 
