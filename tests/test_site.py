@@ -101,6 +101,18 @@ def test_pictures_have_words(soups):
         assert [str(figure)[:120] for figure in soup.select("article figure") if not figure.select_one("figcaption")] == [], name
 
 
+def test_every_reference_can_be_followed(soups):
+    works = soups["book/references.html"].select(".citation")
+    assert len(works) > 50
+    assert [work.text[:80] for work in works if not work.select("a.external[href^=http]")] == []
+
+
+def test_titles_tell_pages_apart(soups):
+    titles = {name: soup.title.text.strip() for name, soup in soups.items() if name != "index.html"}
+    assert len(set(titles.values())) == len(titles)
+    assert all(CONFIG["title"] in title for title in titles.values())
+
+
 def test_internal_links_arrive(soups, site):
     anchors = {name: {tag["id"] for tag in soup.select("[id]")} | {""} for name, soup in soups.items()}
     broken = []
@@ -140,34 +152,154 @@ def test_launch_buttons_open_tracked_notebooks(soups, source):
     assert {colab.removeprefix(prefix), opened.removeprefix("lab/tree/")} == {f"{source}.ipynb"} <= tracked()
 
 
+# Opens every answer and brings every figure into view: there is more to read then, and more to get wrong.
+UNFOLD = """() => {
+  for (const answer of document.querySelectorAll("details")) answer.open = true;
+  for (const button of document.querySelectorAll("button.toggle-button-hidden")) button.click();
+  for (const figure of document.querySelectorAll("figure")) figure.scrollIntoView();
+}"""
+
+
+def whole(page, url):
+    """Opens the page and waits until its scripts have run and its figures are alive."""
+    page.goto(url)
+    page.wait_for_function("[...document.querySelectorAll('figure.live')].every(figure => figure.live)")
+
+
+def test_every_page_is_looked_at(soups):
+    assert set(soups) - {"index.html"} == set(PAGES)    # index.html leads on to the first page
+
+
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_accessible(site, open_page, name, scheme, viewport):
+    """The wide page with all answers open, the phone's as it comes. Contrast takes most of the time: it is measured on
+    the wide page, and within code and formulas, which look alike everywhere, on one."""
     from axe_playwright_python.sync_playwright import Axe
 
     page = open_page(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")    # no colours on their way
-    page.goto(f"{site.url}/{name}", wait_until="networkidle")
+    whole(page, f"{site.url}/{name}")
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
-    violations = Axe().run(page).response["violations"]
+    if viewport is WIDE:
+        page.evaluate(UNFOLD)
+        assert page.locator(".toggle-hidden, details:not([open])").count() == 0
+    options = {"resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": viewport is WIDE}}}
+    context = None if name == f"{CHAPTERS[4]}.html" else {"exclude": [["pre span"], [".katex"]]}
+    violations = Axe().run(page, context=context, options=options).response["violations"]
     assert [(v["id"], v["impact"], [node["html"][:200] for node in v["nodes"]][:3]) for v in violations] == []
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_phone_does_not_scroll_sideways(site, open_page, name):
     page = open_page(viewport=PHONE, has_touch=True, is_mobile=True)
-    page.goto(f"{site.url}/{name}", wait_until="networkidle")
+    whole(page, f"{site.url}/{name}")
+    page.evaluate(UNFOLD)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("source", CHAPTERS)
 def test_keyboard_reaches_what_scrolls_and_only_that(site, open_page, source, viewport):
+    """Also inside an answer that has just been opened."""
     page = open_page(viewport=viewport)
-    page.goto(f"{site.url}/{source}.html", wait_until="networkidle")
-    boxes = page.evaluate("""[...document.querySelectorAll(".formula, .pst-scrollable-table-container")]
-        .map(box => [box.scrollWidth > box.clientWidth, box.tabIndex === 0])""")
-    assert boxes and all(scrolls == reached for scrolls, reached in boxes)
+    whole(page, f"{site.url}/{source}.html")
+    page.evaluate(UNFOLD)
+    page.wait_for_timeout(100)
+    boxes = page.evaluate("""[...document.querySelectorAll(".formula, .pst-scrollable-table-container, article pre")]
+        .map(box => [box.scrollWidth > box.clientWidth, box.tabIndex === 0, box.innerText.slice(0, 40)])""")
+    assert len(boxes) > 20 and [box for box in boxes if box[0] != box[1]] == []
+
+
+# Where the keyboard is: [what, whether it can be seen].
+PLACE = """() => {
+  const at = document.activeElement, next = at.nextElementSibling;
+  if (at === document.body) return null;
+  at.dataset.reached = "";
+  const look = getComputedStyle(at), ring = (look) => look.outlineStyle !== "none" && parseFloat(look.outlineWidth) >= 2;
+  const itself = look.opacity > 0.5 && (ring(look) || look.boxShadow !== "none");
+  return [at.outerHTML.slice(0, 120), itself || (at.matches(".live-choice input") && ring(getComputedStyle(next)))];
+}"""
+
+
+@pytest.mark.parametrize("name", ["book/07_cvae.html", "book/glossary.html", "search.html"])
+def test_keyboard_reaches_every_control_and_its_place_is_seen(site, open_page, name):
+    page = open_page(viewport=WIDE, reduced_motion="reduce")
+    whole(page, f"{site.url}/{name}")
+    unseen, first = [], None
+    while page.keyboard.press("Tab") or (place := page.evaluate(PLACE)):
+        first = first or place[0]
+        unseen += [] if place[1] else [place[0]]
+    assert "Skip to main content" in first
+    assert unseen == []
+    controls = "article :is(button, summary, input:not([type=radio]), [role=application]), .live-choice :checked"
+    missed = page.locator(controls).evaluate_all("""all => all
+        .filter(e => e.checkVisibility({visibilityProperty: true}) && !("reached" in e.dataset))
+        .map(e => e.outerHTML.slice(0, 120))""")
+    assert missed == []
+
+
+def test_keyboard_opens_answers_and_copies_code(site, open_page):
+    page = open_page(viewport=WIDE, permissions=["clipboard-read", "clipboard-write"])
+    whole(page, f"{site.url}/{CHAPTERS[4]}.html")
+    solution, quiz = page.locator(".solution.toggle").first, page.locator("article details").first
+    answers = (solution, "button.toggle-button", "section"), (quiz, "summary", "p >> nth=-1")
+    for opener, content in ((fold.locator(name), fold.locator(inside)) for fold, name, inside in answers):
+        for shown in True, False:
+            opener.focus()
+            page.keyboard.press("Enter")
+            page.wait_for_timeout(300)
+            assert content.is_visible() is shown
+    cell = page.locator("div.highlight").nth(1)
+    cell.locator("button.copybtn").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("navigator.clipboard.readText()").strip() == cell.locator("pre").inner_text().strip()
+    assert page.errors == []
+
+
+def test_nothing_moves_for_whoever_asked_for_rest(site, open_page):
+    moving = """[...document.querySelectorAll("*")].filter(e => ["", "::before", "::after"].some(part => {
+        const look = getComputedStyle(e, part), seconds = times => Math.max(...times.split(",").map(parseFloat));
+        return seconds(look.transitionDuration) || (look.animationName !== "none" && seconds(look.animationDuration))
+            || look.scrollBehavior === "smooth";
+    })).length"""
+    for motion, expected in ("reduce", False), ("no-preference", True):
+        page = open_page(viewport=WIDE, reduced_motion=motion)
+        whole(page, f"{site.url}/{CHAPTERS[4]}.html")
+        assert bool(page.evaluate(moving)) is expected
+
+
+PAPER = {"width": 672, "height": 1000}    # of A4 between the margins, in CSS pixels
+
+
+@pytest.mark.parametrize("source", [CHAPTERS[4], CHAPTERS[7]])
+def test_chapter_prints_whole(site, open_page, source):
+    """From the dark page: dark on white, no line of code cut off, every answer open and nothing to press."""
+    page = open_page(viewport=PAPER, color_scheme="dark")
+    whole(page, f"{site.url}/{source}.html")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    cut = page.evaluate("""() => {
+      const sheet = document.querySelector("article").getBoundingClientRect();
+      return [...document.querySelectorAll("article :is(p, pre, img, canvas, svg, table, figure, .formula, .eqno, summary)")]
+        .filter(e => e.checkVisibility() && !e.closest(".katex-mathml"))
+        .filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible"
+                     || e.getBoundingClientRect().right > sheet.right + 1)
+        .map(e => e.outerHTML.slice(0, 200));
+    }""")
+    assert cut == []
+    pressed = page.locator("button, input[type=range], nav, .headerlink")
+    assert pressed.evaluate_all("all => all.filter(e => e.checkVisibility()).map(e => e.outerHTML.slice(0, 100))") == []
+    assert page.locator("h1:visible").inner_text().startswith(f"{int(source[5:7])}.")
+    for answer in page.locator(".solution section, details p").all():
+        assert answer.is_visible()
+    assert page.locator("article .live canvas:visible, article .live-curves:visible").count()
+    ink = "getComputedStyle(document.querySelector('article p')).color.match(/\\d+/g).slice(0, 3).every(c => c < 100)"
+    assert page.evaluate(ink)
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    sheets = len(re.findall(rb"/Type /Page\b", page.pdf(prefer_css_page_size=True)))
+    assert 10 <= sheets <= 30
+    assert page.locator("article details[open]").count() == 0
 
 
 def test_dark_mode_is_dark_and_can_be_switched(site, open_page):
@@ -183,7 +315,35 @@ def test_dark_mode_is_dark_and_can_be_switched(site, open_page):
     assert page.errors == []
 
 
-def test_search_finds(site, page):
-    page.goto(f"{site.url}/search.html?q=reparameterisation", wait_until="networkidle")
-    page.locator("#search-results li a", has_text="Glossary").first.wait_for(timeout=10_000)
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("reparameterisation trick", "3. The reparameterisation trick"),
+        ("transposed convolutions", "6. The convolutional VAE"),
+        ("Lagrange multiplier", "8. β-VAE and disentanglement"),
+        ("ladder", "10. The variational ladder autoencoder"),
+        ("log_likelihood", "11. Evaluation"),
+        ("active unit", "Glossary"),
+        ("hippopotamus", None),
+    ],
+)
+def test_search_finds(site, page, query, found):
+    """From any page, by keyboard alone."""
+    page.goto(f"{site.url}/book/intro.html")
+    page.keyboard.press("Control+k")
+    page.locator("input[type=search]:focus").wait_for()
+    page.keyboard.type(query)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=*")
+    summary = page.locator("#search-results .search-summary")
+    if found:
+        summary.filter(has_text="Search finished").wait_for(timeout=10_000)
+        first = page.locator("#search-results li > a")
+        assert found in first.all_inner_texts()[:2]
+        first.filter(has_text=found).first.click()
+        page.wait_for_load_state()
+        assert found in page.locator("h1:visible").inner_text()
+    else:
+        summary.filter(has_text="did not match any").wait_for(timeout=10_000)
     assert page.errors == []
+    assert all(url.startswith(site.url) or urlparse(url).scheme in THIRD_PARTY_ALLOWED for url in page.requests)
