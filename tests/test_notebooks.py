@@ -66,6 +66,19 @@ def size_problems(notebook):
             yield f"{start(cell)} has {lines} lines, more than {LONGEST_CELL}"
 
 
+def words_problems(words, caption):
+    """What stands in place of a picture says what is to be seen, in a sentence, and is not the caption again."""
+    words, caption = words.strip(), caption.strip()
+    if len(words.split()) < 5 or not words.endswith("."):
+        yield "is no sentence"
+    if re.match(r"(?:an? |the )?(?:image|picture|figure|photo|plot)\b", words, re.IGNORECASE):
+        yield "says that it is a picture, not what is in it"
+    if re.search(r"\w_\w|\.(?:png|svg|webp|jpe?g)\b", words):
+        yield "is a file name"
+    if words.rstrip(".").casefold() in caption.casefold():
+        yield "repeats the caption"
+
+
 def figure_problems(notebook):
     """A picture has a caption and words for those who cannot see it; so have a live figure and an animation, with a still."""
     for cell in code_cells(notebook):
@@ -73,16 +86,20 @@ def figure_problems(notebook):
         for output in cell.outputs:
             data = output.get("data", {})
             if any(mime.startswith("image/") for mime in data):
-                if not options.get("image", {}).get("alt", "").strip():
+                words, caption = options.get("image", {}).get("alt", ""), options.get("figure", {}).get("caption", "")
+                if not words.strip():
                     yield f"{start(cell)} has a picture without alt text (cell metadata mystnb.image.alt)"
-                if not options.get("figure", {}).get("caption", "").strip():
+                if not caption.strip():
                     yield f"{start(cell)} has a picture without a caption (cell metadata mystnb.figure.caption)"
+                yield from (f"{start(cell)}: the alt text {problem}" for problem in words_problems(words, caption))
     for kind, still in (("live", "img[src]"), ("animation", "img.still[src]")):
         for cell, figure in html_figures(notebook, kind):
             if not (caption := figure.find("figcaption")) or not caption.text.strip():
                 yield f"{start(cell)} has a figure ({kind}) without a caption"
-            if not (picture := figure.select_one(still)) or not picture.get("alt", "").strip():
+            if not (picture := figure.select_one(still)) or not (words := picture.get("alt", "").strip()):
                 yield f"{start(cell)} has a figure ({kind}) without a still image and its alt text"
+            elif caption:
+                yield from (f"{start(cell)}: the alt text {problem}" for problem in words_problems(words, caption.text))
 
 
 def live_problems(notebook):
@@ -176,7 +193,7 @@ def live_figure():
 
     return (
         f'<div class="live-row"><style>{_style()}</style><figure class="live" data-live="0a1b">'
-        f'<img src="data:image/png;base64," alt="Digits"><figcaption>Drag the point.</figcaption></figure>'
+        f'<img src="data:image/png;base64," alt="Codes of digits on a plane."><figcaption>Drag the point.</figcaption></figure>'
         f'<script type="module">{_runtime()}mountAll("0a1b");</script></div>'
     )
 
@@ -187,13 +204,13 @@ def good_notebook():
     )
     picture = new_output("display_data", {"image/png": "", "text/plain": "<Figure>"})
     live = new_output("execute_result", {"text/html": live_figure()}, execution_count=3)
-    moving = '<figure class="animation"><img class="still" src="data:," alt="Grey"><figcaption>It darkens.</figcaption></figure>'
+    moving = '<figure class="animation"><img class="still" src="data:," alt="A grey square that grows darker."><figcaption>It darkens.</figcaption></figure>'
     moving = new_output("execute_result", {"text/html": moving}, execution_count=4)
     return new_notebook(cells=[
         new_markdown_cell("(a-topic)=\n# A topic\n\n**You will learn** much. **You need** little. **Time** short."),
         new_code_cell('if "google.colab" in sys.modules:\n    pass', execution_count=1),
         new_code_cell("plot()", execution_count=2, outputs=[picture],
-                      metadata={"mystnb": {"image": {"alt": "A curve"}, "figure": {"caption": "A curve."}}}),
+                      metadata={"mystnb": {"image": {"alt": "A curve that falls and levels off."}, "figure": {"caption": "The loss."}}}),
         new_code_cell("explorer", execution_count=3, outputs=[live]),
         new_code_cell("animation", execution_count=4, outputs=[moving]),
         new_markdown_cell(exercises + "\n" + "```{dropdown} Why?\nSo.\n```\n" * 3 + "\n## Summary\n\nDone."),
@@ -233,13 +250,17 @@ BREAKERS = {
     "lines, more than 25": lambda nb: nb.cells[2].update(source="x = 1\n" * 26),
     "picture without alt text": lambda nb: nb.cells[2].metadata.mystnb.pop("image"),
     "picture without a caption": lambda nb: nb.cells[2].metadata.mystnb.pop("figure"),
+    "is no sentence": lambda nb: nb.cells[2].metadata.mystnb.image.update(alt="A curve."),
+    "not what is in it": lambda nb: nb.cells[2].metadata.mystnb.image.update(alt="A picture of a curve that falls."),
+    "is a file name": break_html(3, "Codes of digits on a plane.", "The codes of digits, see latent_plane.png."),
+    "repeats the caption": break_html(4, "It darkens.", "A grey square that grows darker. Press Pause."),
     "figure (live) without a caption": break_html(3, "Drag the point.", ""),
-    "figure (live) without a still image": break_html(3, "Digits", ""),
+    "figure (live) without a still image": break_html(3, "Codes of digits on a plane.", ""),
     "another runtime": break_html(3, 'mountAll("0a1b")', 'mountAll("2c3d")'),
     "or style": break_html(3, "<style>", "<style>p {}"),
     "refers to https://example.org/a.js": break_html(3, "Drag", "<script src='https://example.org/a.js'></script>Drag"),
     "figure (animation) without a caption": break_html(4, "It darkens.", ""),
-    "figure (animation) without a still image": break_html(4, "Grey", ""),
+    "figure (animation) without a still image": break_html(4, "A grey square that grows darker.", ""),
     "a label and the title": break_text("(a-topic)=\n", ""),
     "does not say 'You need'": break_text("You need", ""),
     "setup cell for Colab": break_text("google.colab", "colab"),
