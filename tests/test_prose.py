@@ -127,6 +127,38 @@ def test_every_macro_is_explained():
 
 TERMS = re.findall(r"^(\S.*)\n  \S", (ROOT / "book" / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
 
+# Words that an earlier chapter uses in passing, and the chapter that gives them the glossary's sense.
+SENSE = {"condition": "07_cvae", "ladder": "10_vlae", "rank": "12_going_further", "rate": "08_beta_vae"}
+LINK = re.compile(r"\{term\}`(?:[^`<]*<)?([^`<>]+)>?`")
+
+
+def linked(text):
+    return {re.sub(r"\s+", " ", term).lower() for term in LINK.findall(text)}
+
+
+def used(text):
+    """The terms that occur outside links and headings, alone or in the plural, a longer one before those within it."""
+    text, found = re.sub(r"^#.*$", "", prose(text), flags=re.MULTILINE), set()
+    for term in sorted(TERMS, key=len, reverse=True):
+        words = r"[\s-]+".join(map(re.escape, term.split()))
+        text, count = re.subn(rf"(?<![\w-]){words}(?:s|es)?(?![\w-])", " ", text, flags=re.IGNORECASE)
+        found |= {term} if count else set()
+    return found
+
+
+def test_chapters_link_the_terms_they_introduce():
+    """The chapter that uses a term first, in reading order, links it."""
+    texts = {path.stem: markdown(path) for path in CHAPTERS}
+    links = {name: linked(text) for name, text in texts.items()}
+    met = {name: used(text) | {term for term in TERMS if term.lower() in links[name]} for name, text in texts.items()}
+    missing = {}
+    for term in TERMS:
+        first = SENSE.get(term) or next((name for name in met if term in met[name]), "no chapter")
+        if term.lower() not in links.get(first, ()):
+            missing.setdefault(first, []).append(term)
+    assert missing == {}
+
+
 def test_glossary_is_in_order():
     keys = [term.lower().replace("β", "beta").replace("-", " ").replace("é", "e") for term in TERMS]
     assert len(TERMS) > 60 and keys == sorted(keys)
