@@ -20,11 +20,7 @@ class _Explorer(LiveFigure):
     def _mosaic(self, value, view, rows, columns):
         """The images that `value` decodes to, in rows and columns, as one; raises unless they are images."""
         (images,) = self._outputs(value, rows * columns)
-        if not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
-            raise ValueError(
-                f"The decoder's output must lie in [0, 1]; it spans [{images.min():.3g}, {images.max():.3g}]. "
-                "A decoder of logits needs a sigmoid behind it, as in `vae.generator`."
-            )
+        check_range(images)
         height, width = view["height"], view["width"]
         images = images.reshape(rows, columns, height, width, -1).swapaxes(1, 2)
         return images.reshape(rows * height, columns * width, -1).squeeze()
@@ -66,24 +62,23 @@ class LatentExplorer(_Explorer):
         self, decoder, codes=None, labels=None, *, choices=None, value=None, limits=None, names=None,
         prior=True, alt=None, caption="", dtype="int8",
     ):  # fmt: skip
-        latents = [x for x in decoder.inputs if x.name not in (choices or {})]
-        if len(latents) != 1 or len(latents[0].shape) != 2:
-            shapes = {x.name: tuple(x.shape[1:]) for x in latents}
-            raise ValueError(f"The decoder must have one vector of latents, beside choices; it has {shapes}.")
-        self._name, size = latents[0].name, latents[0].shape[1]
+        self._name, size = latents_of(decoder, choices)
         codes, labels = check_codes(codes, labels, size)
-        slider = {
-            "limits": limits_of_codes(limits, codes, size),
-            "names": list(names or _numbered("z", size)),
-            "value": np.zeros(size) if value is None else value,
-        }
-        view = image(*_image_size(decoder))
+        slider = sliders_of(size, codes, value, limits, names)
+        view = image(*image_size(decoder))
         super().__init__(
             decoder, {self._name: slider}, [view], choices=choices, alt=alt, caption=caption, dtype=dtype
         )  # fmt: skip
         self.spec["prior"] = prior
         if size == 2:
             self.spec["pad"] = {"input": self._name, **plane_of_codes(codes, labels, slider["limits"])}
+
+    def _export(self, dtype):
+        try:
+            return super()._export(dtype)
+        except (TypeError, ValueError) as error:
+            advice = "In a live kernel, KernelExplorer shows a decoder with any layers."
+            raise type(error)(f"{error} {advice}") from error
 
     def _draw_poster(self):
         """The still picture: decoded images with the first two latents (or the first alone) varied."""
@@ -154,7 +149,7 @@ class LadderExplorer(_Explorer):
                 "sample": name,
                 "strip": {"steps": steps, "view": 0},
             }
-        views = [image(*_image_size(decoder))]
+        views = [image(*image_size(decoder))]
         super().__init__(decoder, sliders, views, alt=alt, caption=caption, dtype=dtype)
         self.spec["prior"] = True
 
@@ -181,6 +176,24 @@ class LadderExplorer(_Explorer):
             ax.set_yticks(range(n), item["names"])
             ax.set_title(item["title"], fontsize="medium", loc="left")
         return figure
+
+
+def latents_of(decoder, choices):
+    """Name and size of the decoder's one vector of latents."""
+    latents = [x for x in decoder.inputs if x.name not in (choices or {})]
+    if len(latents) != 1 or len(latents[0].shape) != 2:
+        shapes = {x.name: tuple(x.shape[1:]) for x in latents}
+        raise ValueError(f"The decoder must have one vector of latents, beside choices; it has {shapes}.")
+    return latents[0].name, latents[0].shape[1]
+
+
+def sliders_of(size, codes, value, limits, names):
+    """The sliders of `size` latents, as `LiveFigure` takes them."""
+    return {
+        "limits": limits_of_codes(limits, codes, size),
+        "names": list(names or _numbered("z", size)),
+        "value": np.zeros(size) if value is None else value,
+    }
 
 
 def check_codes(codes, labels, size):
@@ -211,7 +224,8 @@ def _numbered(name, size):
     return [name + str(i).translate(SUBSCRIPTS) for i in range(1, size + 1)]
 
 
-def _image_size(decoder):
+def image_size(decoder):
+    """(height, width) of the decoder's one output."""
     shapes = [tuple(x.shape[1:]) for x in keras.tree.flatten(decoder.outputs)]
     if len(shapes) == 1:
         shape = shapes[0]
@@ -223,6 +237,14 @@ def _image_size(decoder):
         "The decoder must have one output, an image: (height, width), (height, width, 1 or 3), or a square number of "
         f"pixels in a row; it has {shapes}."
     )
+
+
+def check_range(images):
+    if not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
+        raise ValueError(
+            f"The decoder's output must lie in [0, 1]; it spans [{images.min():.3g}, {images.max():.3g}]. "
+            "A decoder of logits needs a sigmoid behind it, as in `vae.generator`."
+        )
 
 
 def plane_of_codes(codes, labels, limits):

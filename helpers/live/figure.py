@@ -92,13 +92,7 @@ class LiveFigure:
             raise ValueError(f"{type(self).__name__} needs alt: a sentence that says what the figure shows.")
         self.caption = caption
         self._keras_model = model
-        given = {"sliders": dict(sliders), "choices": dict(choices or {}), "drawings": dict(drawings or {})}
-        if len(given["drawings"]) > 1:
-            raise ValueError(f"A figure has one drawing field; drawings name {', '.join(given['drawings'])}.")
-        inputs = [_read_input(tensor, **given) for tensor in model.inputs]
-        for argument, left in given.items():
-            if left:
-                raise ValueError(f"{argument} name inputs that the model does not have: {', '.join(left)}.")
+        inputs = read_inputs(model, sliders, choices, drawings)
         self.spec = {"alt": alt, "inputs": inputs, "views": _resolve(views, model)}
         if pad is not None:
             if not any(item["name"] == pad and len(item.get("limits", ())) == 2 for item in inputs):
@@ -106,7 +100,7 @@ class LiveFigure:
             self.spec["pad"] = {"input": pad, "centres": []}
         for item in inputs:
             _check_strip(item, self.spec["views"])
-        self.model = export(model, dtype, None if dtype == "float32" else self._typical_inputs())
+        self.model = self._export(dtype)
         self.poster = _small_webp(self._draw_poster())
 
     @property
@@ -155,6 +149,9 @@ class LiveFigure:
         alone = isinstance(model, keras.Sequential) or not isinstance(model.input, (list, tuple))
         outputs = model(feed[0] if alone else feed)
         return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(outputs)]
+
+    def _export(self, dtype):
+        return export(self._keras_model, dtype, None if dtype == "float32" else self._typical_inputs())
 
     def _draw_poster(self):
         """The still picture: every view where the figure starts."""
@@ -333,6 +330,18 @@ def check_value(inputs, value):
     if value:
         raise ValueError(f"value names inputs that the model does not have: {', '.join(value)}.")
     return checked
+
+
+def read_inputs(model, sliders, choices=None, drawings=None):
+    """The model's inputs as a figure's spec lists them, each with its controls; raises ValueError where these do not fit."""
+    given = {"sliders": dict(sliders), "choices": dict(choices or {}), "drawings": dict(drawings or {})}
+    if len(given["drawings"]) > 1:
+        raise ValueError(f"A figure has one drawing field; drawings name {', '.join(given['drawings'])}.")
+    inputs = [_read_input(tensor, **given) for tensor in model.inputs]
+    for argument, left in given.items():
+        if left:
+            raise ValueError(f"{argument} name inputs that the model does not have: {', '.join(left)}.")
+    return inputs
 
 
 def _read_input(tensor, sliders, choices, drawings):
