@@ -66,7 +66,7 @@ def test_kernel_explorer_follows_controls_and_python():
     assert [(s.description, s.min, s.max, s.value) for s in sliders] == [("up", -2, 2, 0.5), ("down", -1, 1, 0)]
     assert explorer.value == {"z": [0.5, 0], "y": 0}
 
-    second.value, buttons.value = -0.75, 2
+    second.value, buttons.value = -0.1 - 0.65000000000001, 2
     assert explorer.value == {"z": [0.5, -0.75], "y": 2}
     np.testing.assert_array_equal(shown(explorer), drawn_by_keras(explorer.decoder, [0.5, -0.75], 2))
 

@@ -333,7 +333,7 @@ def check_value(inputs, value):
 
 
 def read_inputs(model, sliders, choices=None, drawings=None):
-    """The model's inputs as a figure's spec lists them, each with its controls; raises ValueError where these do not fit."""
+    """The model's inputs as a figure's spec lists them; raises ValueError where their controls do not fit them."""
     given = {"sliders": dict(sliders), "choices": dict(choices or {}), "drawings": dict(drawings or {})}
     if len(given["drawings"]) > 1:
         raise ValueError(f"A figure has one drawing field; drawings name {', '.join(given['drawings'])}.")

@@ -1,6 +1,7 @@
 """``KernelExplorer``: a decoder moved by ipywidgets in a live kernel, where Keras itself computes the image."""
 
 import base64
+import contextlib
 import html
 import io
 
@@ -20,9 +21,9 @@ WIDTH = 224  # of the image on the screen, in pixels
 class KernelExplorer(traitlets.HasTraits):
     """What `LatentExplorer` does, for a decoder with layers that the browser cannot run: Python computes every image.
 
-    It needs a live kernel: on a published page its sliders do nothing. As the last expression of a cell it shows itself,
-    with the weights that the decoder has then. ``value`` follows the sliders; set it, and sliders and image follow.
-    ``box`` is the ipywidget that holds them, to be placed in others.
+    It needs a live kernel: on a published page its sliders do nothing. As the last expression of a cell it shows
+    itself, with the weights that the decoder has then. ``value`` follows the sliders; set it, and sliders and image
+    follow. ``box`` is the ipywidget that holds them, to be placed in others.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class KernelExplorer(traitlets.HasTraits):
         self.decoder, self._alt = decoder, alt
         self._inputs = read_inputs(decoder, {name: sliders_of(size, codes, value, limits, names)}, choices)
         self._size = image_size(decoder)
-        self._following = False
+        self._moving = False
         self._image = ipywidgets.HTML()
         self._controls = {item["name"]: _controls(item) for item in self._inputs}
         controls = [control for group in self._controls.values() for control in group]
@@ -97,26 +98,33 @@ class KernelExplorer(traitlets.HasTraits):
 
     @traitlets.observe("value")
     def _follow(self, change):
-        self._following = True
-        try:
-            for name, controls in self._controls.items():
-                for control, x in zip(controls, np.ravel(self.value[name])):
-                    control.value = x.item()
-        finally:
-            self._following = False
+        if not self._moving:
+            with self._still():
+                for name, controls in self._controls.items():
+                    for control, x in zip(controls, np.ravel(self.value[name])):
+                        control.value = x.item()
         self.draw()
 
     def _move(self, change):
-        if not self._following:
-            self._set({
-                item["name"]: self._controls[item["name"]][0].value
-                if "labels" in item
-                else [slider.value for slider in self._controls[item["name"]]]
-                for item in self._inputs
-            })  # fmt: skip
+        """A control was moved. It is not written to in turn: a late answer would take it back to an earlier place."""
+        if not self._moving:
+            with self._still():
+                self._set({item["name"]: self._read(item) for item in self._inputs})
+
+    @contextlib.contextmanager
+    def _still(self):
+        self._moving = True
+        try:
+            yield
+        finally:
+            self._moving = False
+
+    def _read(self, item):
+        values = [control.value for control in self._controls[item["name"]]]
+        return values[0] if "labels" in item else [round(x, 6) for x in values]  # sliders add up their steps
 
     def _set(self, value):
-        """Where a control set `value`. What goes wrong is said in the image's place: a callback has no cell to say it in."""
+        """From a control. What goes wrong is said in the image's place: a callback has no cell to say it in."""
         try:
             self.value = value
         except Exception as error:
