@@ -47,14 +47,6 @@ def test_lock_says_how_it_was_made_and_not_where():
     assert not re.search(r"^--|https?://|file:| @ |(^|\s)/\w+", body[0], re.MULTILINE)
 
 
-def test_binder_uses_the_lock():
-    *_, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert "--constraint requirements.lock" in pip["pip"]
-    assert "--editable .[tf]" in pip["pip"]
-    names = {normal(pin.name) for pin in LOCK}
-    assert all(line.startswith("--") or line in names for line in pip["pip"])
-
-
 # The Makefile, run with a Python that is not what it should be.
 
 def fake_python(folder, prelude):
