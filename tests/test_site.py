@@ -190,6 +190,23 @@ def test_page_is_accessible(site, open_page, name, scheme, viewport):
     assert [(v["id"], v["impact"], [node["html"][:200] for node in v["nodes"]][:3]) for v in violations] == []
 
 
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+def test_text_stays_where_it_is_when_pictures_arrive(site, open_page, viewport):
+    page = open_page(viewport=viewport)
+    late = []
+    page.route("**/_images/*", lambda picture: late.append(picture))
+    page.goto(f"{site.url}/{CHAPTERS[4]}.html", wait_until="domcontentloaded")
+    pictures = page.locator("article img[src*=_images]")
+    sizes = "all => all.map(e => [e.clientWidth, e.clientHeight])"
+    before = pictures.evaluate_all(sizes)
+    for picture in late:
+        picture.continue_()
+    page.wait_for_load_state()
+    assert pictures.evaluate_all(sizes) == before and len(before) > 5
+    if viewport is WIDE:    # pixel for pixel
+        assert pictures.first.evaluate("e => e.clientWidth - 2 * parseFloat(getComputedStyle(e).paddingLeft) - e.naturalWidth") == 0
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_phone_does_not_scroll_sideways(site, open_page, name):
     page = open_page(viewport=PHONE, has_touch=True, is_mobile=True)

@@ -1,4 +1,9 @@
-"""Mend what others write into the pages and what a screen reader or a keyboard stumbles over."""
+"""Mend what others write into the pages and what a screen reader, a keyboard or a reading eye stumbles over."""
+
+import re
+from pathlib import Path
+
+import imagesize
 
 # Of docutils: ARIA has withdrawn the role.
 REPAIRS = {'role="doc-biblioentry"': 'role="listitem"'}
@@ -30,10 +35,23 @@ addEventListener("DOMContentLoaded", () => {
 """
 
 
+# A picture that does not say its size pushes the text down when it arrives.
+PICTURE = re.compile(r'<img (?=[^>]*src="[^"]*_images/([^"]+)")(?![^>]*style=)')
+
+
 def repair(app, pagename, templatename, context, doctree):
+    if "body" not in context:
+        return
+    sources = {name: Path(app.srcdir, source) for source, name in app.builder.images.items()}
+
+    def sized(picture):
+        width, height = imagesize.get(sources[picture[1]])
+        return f'{picture[0]}style="width: {width}px; aspect-ratio: {width} / {height}" '
+
+    body = PICTURE.sub(sized, context["body"])
     for old, new in REPAIRS.items():
-        if "body" in context:
-            context["body"] = context["body"].replace(old, new)
+        body = body.replace(old, new)
+    context["body"] = body
 
 
 def setup(app):
