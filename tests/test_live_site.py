@@ -1,6 +1,7 @@
 """Live figures in a real browser: on pages made here from known Keras models, and on the built book's own pages."""
 
 import base64
+import hashlib
 import json
 import re
 import zlib
@@ -679,29 +680,78 @@ def test_still_picture_without_javascript(open_page, tmp_path, drawing, kind):
     assert poster.bounding_box()["width"] > 200
 
 
-def damaged(figure, change):
-    """The figure's HTML with `change` applied to the exported model's bytes."""
-    html = figure.html()
-    model = re.search(r'data-part="model">([^<]*)<', html).group(1)
-    altered = base64.b64encode(zlib.compress(change(zlib.decompress(base64.b64decode(model))))).decode()
-    return html.replace(model, altered)
+def damaged(figure, model=lambda b: b, packed=lambda text: text, spec=lambda text: text, seal=True):
+    """The figure's HTML with changes to the exported model, to its packed form and to the description; sealed: with a key that fits."""
+    page = figure.html()
+    parts = ('data-live="(.*?)"', 'part="model">(.*?)<', 'part="spec">(.*?)<')
+    key, stored, description = (re.search(part, page)[1] for part in parts)
+    altered = packed(base64.b64encode(zlib.compress(model(zlib.decompress(base64.b64decode(stored))))).decode())
+    page = page.replace(stored, altered).replace(description, spec(description))
+    return page.replace(key, hashlib.sha256((altered + spec(description)).encode()).hexdigest()[:12]) if seal else page
+
+
+def flip(at):
+    return lambda b: b[:at] + bytes([b[at] ^ 1]) + b[at + 1 :]
+
+
+def without(key):
+    def change(text):
+        spec = json.loads(text)
+        del spec[key]
+        return json.dumps(spec)
+
+    return change
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda b: b[:-8], "bytes where"),
-        (lambda b: b[:100] + bytes([b[100] ^ 1]) + b[101:], "its checksum is wrong"),
-        (lambda b: b[:4] + b"\x09" + b[5:], "format version 9, and this page reads version 1"),
-        (lambda b: b"ZIP!" + b[4:], "it is no exported model"),
+        ({"model": lambda b: b[:-8]}, "bytes where"),
+        ({"model": flip(100)}, "its checksum is wrong"),
+        ({"model": lambda b: b[:4] + b"\x09" + b[5:]}, "format version 9, and this page reads version 1"),
+        ({"model": lambda b: b"ZIP!" + b[4:]}, "it is no exported model"),
+        ({"model": lambda b: b""}, "it is no exported model"),
+        ({"model": lambda b: bytes(2**28 + 1)}, "it cannot be unpacked (too long)"),
+        ({"packed": lambda t: t[:-80]}, "it cannot be unpacked"),
+        ({"packed": lambda t: t[:400] + "?" + t[401:]}, "it cannot be unpacked"),
+        ({"packed": lambda t: "AAAA" + t}, "it cannot be unpacked"),
+        ({"packed": lambda t: ""}, "it cannot be unpacked"),
+        ({"packed": lambda t: t[:-4] + "AAA=", "seal": False}, "some of its characters have changed"),
+        ({"spec": lambda t: t.replace("[-3.0,3.0]", "[-3.0,4.0]"), "seal": False}, "some of its characters have changed"),
+        ({"spec": lambda t: t[:-20]}, "This figure cannot be shown: "),
+        ({"spec": lambda t: ""}, "This figure cannot be shown: "),
+        ({"spec": without("views")}, "This figure cannot be shown: "),
+        ({"spec": lambda t: t.replace('"size":2', '"size":3')}, "its description does not fit it (input z)"),
+        ({"spec": lambda t: t.replace('"name":"z"', '"name":"y"')}, "its description does not fit it (input z)"),
+        ({"spec": lambda t: t.replace('"value":[0.0,0.0]', '"value":[0.0,null]')}, "its description does not fit it (value of z)"),
+        ({"spec": lambda t: t.replace("[-3.0,3.0]", "[3.0,-3.0]")}, "its description does not fit it (limits of z)"),
+        ({"spec": lambda t: t.replace('"kind":"image"', '"kind":"movie"')}, "its description does not fit it (view movie)"),
+        ({"spec": lambda t: t.replace('"height":14', '"height":140000000')}, "its description does not fit it (image)"),
+        ({"spec": lambda t: t.replace('"output":0', '"output":7')}, "This figure cannot be shown: "),
     ],
-)
-def test_damaged_model_is_reported_in_the_figures_place(page, show, change, says):
-    (figure,) = show(page, damaged(explorer(dense_decoder()), change))
+)  # fmt: skip
+def test_damaged_figure_is_reported_in_its_place(page, show, change, says):
+    whole = explorer(dense_decoder())
+    altered = damaged(whole, **change)
+    assert altered != whole.html()
+    (figure,) = show(page, altered)
     message = figure.query_selector("[role=alert]")
     assert message.is_visible() and says in message.inner_text()
     assert figure.query_selector(".live-poster img").is_visible()
     assert page.errors == []
+
+
+def test_figure_that_is_only_packed_anew_is_alive(page, show):
+    (figure,) = show(page, damaged(explorer(dense_decoder())))
+    assert values(figure)["z"] == [0, 0] and page.errors == []
+
+
+def test_figure_is_alive_where_the_browser_computes_no_digest(page, show):
+    """Over plain http from another machine there is no `crypto.subtle`."""
+    page.add_init_script("Object.defineProperty(crypto, 'subtle', {value: undefined})")
+    whole = damaged(explorer(dense_decoder()), spec=lambda t: t.replace("[-3.0,3.0]", "[-3.0,4.0]"), seal=False)
+    (figure,) = show(page, whole)
+    assert values(figure)["z"] == [0, 0] and page.errors == []
 
 
 # -------------------------------------------------------------------------------- widget in a live kernel

@@ -112,7 +112,7 @@ def live_problems(notebook):
         keys = dict.fromkeys(one.get("data-live") for one in row.select("figure.live"))
         current = (_runtime() + "".join(f'mountAll("{key}");' for key in keys), _style())
         if (script and script.string, style and style.string) != current:
-            yield f"{start(cell)} stores a live figure with another runtime or style than helpers.live: run make execute NB=..."
+            yield f"{start(cell)} stores a live figure with another runtime or style than helpers.live: run make renew"
         if address := re.search(r"https?://(?!www\.w3\.org/2000/svg\b)[^\s\"'<]*", str(row)):
             yield f"{start(cell)} has a live figure that refers to {address[0]}"
 

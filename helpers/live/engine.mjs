@@ -10,6 +10,8 @@
 // where WebAssembly is not to be had.
 
 const VERSION = 1;
+export const MOST = 2 ** 26; // numbers in memory, 256 MB: far above any figure, and still no harm to a phone
+const WORK = 2 ** 30; // multiplications in a run: a second, where a figure takes a few milliseconds
 const KERNEL =
   "AGFzbQEAAAABCwFgB39/f39/f38AAg8BA2VudgZtZW1vcnkCAAADAgEABwgBBGdlbW0AAArhAgHeAgMEfwR7A38gBkECdCEHAkAgBEUNAANAIAMgAiAH/AoAACABIQggBSEJAkADQCAJQQRIDQEgAP0JAgAhCyAA/QkCBCEMIAD9CQIIIQ0gAP0JAgwhDiAIIAdqIQ8gDyAHaiEQIBAgB2ohEUEAIQoDQCADIApqIAMgCmr9AAQAIAsgCCAKav0ABAD95gEgDCAPIApq/QAEAP3mAf3kASANIBAgCmr9AAQA/eYBIA4gESAKav0ABAD95gH95AH95AH95AH9CwQAIApBEGoiCiAHSQ0ACyAAQRBqIQAgESAHaiEIIAlBBGshCQwACwsCQANAIAlFDQEgAP0JAgAhC0EAIQoDQCADIApqIAMgCmr9AAQAIAsgCCAKav0ABAD95gH95AH9CwQAIApBEGoiCiAHSQ0ACyAAQQRqIQAgCCAHaiEIIAlBAWshCQwACwsgAyAHaiEDIARBAWsiBA0ACwsLAIYBBG5hbWUCSAEAEgABYQEBdwIBYgMBeQQBbQUBawYBbgcFYnl0ZXMIAndrCQRsZWZ0CgFqCwJhMAwCYTENAmEyDgJhMw8CdzEQAncyEQJ3MwM1AQAIAARkb25lAQNyb3cCBHRhaWwDBGZvdXIEBmNvbHVtbgUEbmV4dAYDb25lBwZjb2x1bW4=";
 
@@ -18,11 +20,13 @@ export const bytesOf = (base64) => Uint8Array.from(atob(base64), (c) => c.charCo
 
 // ---------------------------------------------------------------------------------------------- the file
 
+/** Gives up on a file, with a reason that stands in the figure's place. */
+export function fail(why) {
+  throw new Error(`This figure's model cannot be read: ${why}.`);
+}
+
 /** Splits a file into its header and its payload, or says what is wrong with it. */
 export function parse(bytes) {
-  const fail = (why) => {
-    throw new Error(`This figure's model cannot be read: ${why}.`);
-  };
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 20 || String.fromCharCode(...bytes.subarray(0, 4)) !== "LIVE") fail("it is no exported model");
   const [version, total, checksum, headerSize] = [4, 8, 12, 16].map((at) => view.getUint32(at, true));
@@ -35,12 +39,101 @@ export function parse(bytes) {
     b %= 65521;
   }
   if ((b * 65536 + a) >>> 0 !== checksum) fail("its checksum is wrong, so some bytes have changed");
-  return [JSON.parse(new TextDecoder().decode(bytes.subarray(20, 20 + headerSize))), bytes.subarray(20 + headerSize)];
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(20, 20 + headerSize))), payload = bytes.subarray(20 + headerSize);
+  check(header, payload.length);
+  return [header, payload];
 }
+
+/** Throws unless each part of the header fits all others, the payload of `room` bytes, and what a run may cost. */
+function check({ inputs, outputs, shapes, ops, weights }, room) {
+  const ensure = (fine, what) => fine || fail(`its header is damaged (${what})`);
+  const known = new Set(); // tensors that have been written
+  let work = 0;
+  function write(id) {
+    ensure(natural(id) && id < shapes.length && !known.has(id), `tensor ${id}`);
+    known.add(id);
+  }
+  function shapeOf(weight) {
+    if (weight === undefined) return;
+    ensure(natural(weight) && weight < weights.length, `weight ${weight}`);
+    return weights[weight].shape;
+  }
+  shapes.forEach((shape, i) => ensure(naturals(shape, 1) && size(shape) <= MOST, `shape ${i}`));
+  weights.forEach(({ shape, dtype, at }, i) => {
+    const scales = dtype === "int8" ? 4 * shape.at(-1) : 0;
+    ensure(has(BYTES, dtype) && naturals(shape, 1) && shape.length && natural(at) && at + scales + size(shape) * BYTES[dtype] <= room, `weight ${i}`);
+  });
+  for (const { id, shape, name } of inputs) {
+    write(id);
+    ensure(equal(shape, shapes[id]) && typeof name === "string", `input ${id}`);
+  }
+  for (const op of ops) {
+    if (!has(RULES, op.op)) throw new Error(`This figure's model needs "${op.op}", which this page does not know.`);
+    ensure(op.in.every((id) => known.has(id)), `inputs of tensor ${op.out}`);
+    write(op.out);
+    const to = shapes[op.out], [w, b] = [op.weight, op.bias].map(shapeOf);
+    const [shape, cost] = RULES[op.op](op, op.in.map((id) => shapes[id]), to, w) || [];
+    ensure(shape && equal(shape, to) && (!b || equal(b, [to.at(-1)])), `${op.op} ${op.out}`);
+    work += cost ?? 0;
+  }
+  for (const { id, shape } of outputs) ensure(known.has(id) && equal(shape, shapes[id]), `output ${id}`);
+  if (work > WORK) fail(`a run would take ${Math.ceil(work / 1e9)} billion steps`);
+}
+
+const BYTES = { float32: 4, float16: 2, int8: 1 };
+const has = (table, name) => typeof name === "string" && Object.hasOwn(table, name);
+export const finite = (x) => typeof x === "number" && Number.isFinite(Math.fround(x)); // as float32, too
+const natural = (x) => Number.isInteger(x) && x >= 0 && x <= MOST;
+const naturals = (list, least = 0, most = MOST) => Array.isArray(list) && list.every((x) => natural(x) && x >= least && x <= most);
+const equal = (a, b) => a.length === b.length && a.every((x, i) => x === b[i]);
+
+// One entry per operation: (op, shapes of the inputs, stated shape of the output, shape of the weight) -> the shape that
+// the output must have, and the multiplications that it takes (a number that is looked up counts as 64 of them). Nothing,
+// or a shape that is not the stated one, where the operation is impossible.
+const RULES = {
+  dense: (_, [x], to, w) => w.length === 2 && w[0] === x.at(-1) && [[...x.slice(0, -1), w[1]], size(x) * w[1]],
+  conv({ size: k, stride, dilation, pad }, [x], to, [rows, columns]) {
+    const fits = x.length === 3 && [k, stride, dilation].every((pair) => naturals(pair, 1)) && [0, 1].every((i) => {
+      const reach = (k[i] - 1) * dilation[i] + 1, same = Math.ceil(x[i] / stride[i]);
+      const margin = Math.floor(Math.max((same - 1) * stride[i] + reach - x[i], 0) / 2);
+      return (to[i] === same && pad[i] === margin) || (to[i] === Math.ceil((x[i] - reach + 1) / stride[i]) && pad[i] === 0);
+    });
+    return fits && rows === k[0] * k[1] * x[2] && [[to[0], to[1], columns], to[0] * to[1] * (rows * columns + 64 * k[0] * k[1])];
+  },
+  conv_transpose({ size: k, stride, pad }, [x], to, [rows, columns]) {
+    const fits = x.length === 3 && [k, stride].every((pair) => naturals(pair, 1)) && [0, 1].every((i) => {
+      const more = Math.max(k[i] - stride[i], 0);
+      return to[i] === x[i] * stride[i] + (pad[i] === 0 ? more : 0) || (to[i] === x[i] * stride[i] && pad[i] === Math.floor(more / 2));
+    });
+    return fits && rows === x[2] && columns === k[0] * k[1] * to[2] && [to.slice(0, 3), size(x) * columns];
+  },
+  affine: ({ bias }, [x], to, w) => bias !== undefined && equal(w, [x.at(-1)]) && [x, size(x)],
+  unary: ({ act }, [x]) => act && [x, 16 * size(x)],
+  binary({ fn, value, swap }, [a, b, more]) {
+    if (!has(BINARY, fn) || more) return;
+    if (!b) return finite(value) && typeof swap === "boolean" && [a, 64 * size(a)];
+    const rank = Math.max(a.length, b.length), axes = Array.from({ length: rank }, (_, i) => [a.at(i - rank) ?? 1, b.at(i - rank) ?? 1]);
+    const wide = axes.map(([m, n]) => (m === n || n === 1 ? m : m === 1 ? n : NaN));
+    return swap === undefined && [wide, 128 * size(wide)];
+  },
+  concat({ axis }, [x, ...rest]) {
+    const alike = axis < x.length && rest.every((y) => equal(y.with(axis, 1), x.with(axis, 1)));
+    return natural(axis) && alike && [x.with(axis, rest.reduce((sum, y) => sum + y[axis], x[axis]))];
+  },
+  constant: (_, given, to, w) => !given.length && size(w) === size(to) && [to],
+  sum: ({ axis, scale }, [x]) => natural(axis) && axis < x.length && finite(scale) && [x.toSpliced(axis, 1), size(x)],
+  view: (_, [x], to) => size(x) === size(to) && [to],
+  gather({ permute, repeat, index }, [x], to) {
+    if (index) return naturals(index, 0, size(x) - 1) && index.length === size(to) && [to];
+    if (permute) return naturals(permute, 0, x.length - 1) && new Set(permute).size === x.length && [permute.map((axis) => x[axis]), 64 * size(x)];
+    return naturals(repeat, 1) && repeat.length === x.length && [x.map((n, i) => n * repeat[i]), 64 * size(to)];
+  },
+};
 
 /** The value of a float16, given as its 16 bits. */
 function half(bits) {
   const exponent = (bits >> 10) & 31, fraction = bits & 1023, sign = bits & 32768 ? -1 : 1;
+  if (exponent === 31) return NaN;
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction);
 }
 
@@ -52,7 +145,11 @@ function unpack(payload, w, out, columns, stride) {
     float16: (i) => half(view.getUint16(2 * i, true)),
     int8: (i) => view.getFloat32(4 * (i % columns), true) * view.getInt8(4 * columns + i),
   }[w.dtype];
-  for (let i = 0, n = size(w.shape); i < n; i++) out[Math.floor(i / columns) * stride + (i % columns)] = read(i);
+  for (let i = 0, n = size(w.shape); i < n; i++) {
+    const x = read(i);
+    if (!finite(x)) fail("it holds a weight that is not finite");
+    out[Math.floor(i / columns) * stride + (i % columns)] = x;
+  }
 }
 
 // ------------------------------------------------------------------------------------- functions of numbers
@@ -116,7 +213,15 @@ function offsets(shape, steps) {
 
 export class Network {
   constructor(bytes, { wasm = true } = {}) {
-    const [header, payload] = parse(bytes);
+    try {
+      this.plan(...parse(bytes), wasm);
+    } catch (error) {
+      if (error.message.startsWith("This figure")) throw error;
+      fail(`its header is damaged (${error.message})`);
+    }
+  }
+
+  plan(header, payload, wasm) {
     this.header = header;
     this.top = 0;
     this.fills = []; // to do once the memory is there
@@ -130,7 +235,6 @@ export class Network {
       return at;
     });
     for (const op of header.ops.filter(({ op }) => op !== "view")) {
-      if (!OPS[op.op]) throw new Error(`This figure's model needs "${op.op}", which this page does not know.`);
       this.steps.push(OPS[op.op](this, op, op.in.map((i) => header.shapes[i]), header.shapes[op.out]));
     }
     const pages = Math.ceil(this.top / 16384) || 1;
@@ -159,6 +263,7 @@ export class Network {
   /** Room for n numbers, aligned to 16 bytes. */
   reserve(n) {
     const at = this.top;
+    if (at + n > MOST) fail("it needs more memory than a page should take");
     this.top += (n + 3) & ~3;
     return at;
   }
@@ -193,7 +298,9 @@ export class Network {
   activation(act, at, n) {
     if (!act) return () => {};
     const [name, ...parameters] = act;
-    if (!UNARY[name]) throw new Error(`This figure's model needs the function "${name}", which this page does not know.`);
+    if (!has(UNARY, name)) throw new Error(`This figure's model needs the function "${name}", which this page does not know.`);
+    const fine = (p, i) => finite(p) || (name === "relu" && i === 1 && p === null); // null: no limit
+    if (parameters.length > ({ relu: 3, elu: 1 }[name] ?? 0) || !parameters.every(fine)) fail(`its header is damaged (parameters of ${name})`);
     const f = UNARY[name](...parameters.map((p) => p ?? undefined));
     return () => {
       const x = this.f32;

@@ -24,8 +24,12 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+Functional = keras.src.models.functional.Functional
+GRAPHS = (Functional, keras.Sequential)  # models whose layers, and how they are joined, are known
+
 VERSION = 1
 DTYPES = ("float32", "float16", "int8")
+FLOAT32 = float(np.finfo("float32").max)
 EXACT = 4096  # arrays of up to so many numbers, which weigh little, are stored as float32
 ROWS = 4096  # most sample rows that the rounding of one matrix looks at
 
@@ -92,11 +96,11 @@ def _check_model(model):
     if not isinstance(model, (keras.Sequential, keras.Model)):
         raise TypeError(f"export needs a Keras model; got {type(model).__name__}.")
     name = f"Model {model.name!r}"
-    if isinstance(model, keras.Sequential):
-        if not model.built:
-            raise ValueError(f"{name} is not built: begin it with keras.Input(shape), or call it once.")
-    elif not isinstance(model, keras.src.models.functional.Functional):
+    kind = next((kind for kind in GRAPHS if isinstance(model, kind)), None)
+    if kind is None or type(model).call is not kind.call:
         raise TypeError(f"{name} is a subclassed model, whose graph is unknown; export its Functional parts instead.")
+    if not model.built:
+        raise ValueError(f"{name} is not built: begin it with keras.Input(shape), or call it once.")
 
 
 class _Graph:
@@ -115,9 +119,13 @@ class _Graph:
     def input(self, tensor):
         if None in tensor.shape[1:]:
             raise ValueError(f"Input {tensor.name!r} has shape {tensor.shape}: only the batch axis may be unknown.")
+        if not keras.backend.is_float_dtype(tensor.dtype):
+            raise ValueError(f"Input {tensor.name!r} has dtype {tensor.dtype}; the browser computes with floats.")
         return self.tensor(tensor.shape[1:])
 
     def op(self, name, inputs, shape, **attributes):
+        if not all(abs(x) <= FLOAT32 for x in keras.tree.flatten(attributes) if isinstance(x, float)):
+            raise ValueError("a constant that is not finite")
         out = self.tensor(shape)
         self.ops.append({"op": name, "in": [x.id for x in inputs], "out": out.id, **attributes})
         return out
@@ -145,20 +153,30 @@ class _Graph:
 
     def lower(self, layer, *args, **kwargs):
         """Lower one layer, operation or nested model; tensors in, tensors out."""
+        if kwargs.pop("training", None):
+            raise _refuse(layer, "is called with training=True")
+        if kwargs.pop("mask", None) is not None:
+            raise _refuse(layer, "is called with a mask")
+        if isinstance(layer, GRAPHS):
+            _check_model(layer)
         if isinstance(layer, keras.Sequential):
             (x,) = keras.tree.flatten(args)
             for inner in layer.layers:
                 x = self.lower(inner, x)
             return x
-        if isinstance(layer, keras.src.models.functional.Functional):
+        if isinstance(layer, Functional):
             return layer._run_through_graph(args[0], operation_fn=lambda inner: _Lowering(self, inner))
         lowering = LOWERINGS.get(type(layer)) or LOWERINGS_BY_NAME.get(_operation_name(layer))
         if lowering is None:
             raise _refuse(layer, "is not supported in the browser")
-        kwargs.pop("training", None)
-        if kwargs.pop("mask", None) is not None:
-            raise _refuse(layer, "is called with a mask")
-        result = lowering(self, layer, *args, **kwargs)
+        if getattr(layer, "quantization_mode", None):
+            raise _refuse(layer, f"is quantized ({layer.quantization_mode})")
+        try:
+            result = lowering(self, layer, *args, **kwargs)
+        except Refused:
+            raise
+        except Exception as error:
+            raise _refuse(layer, f"is used in a way that is not supported in the browser ({error})") from error
         given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, Tensor)]
         if all(x.sample is not None for x in given):
             sampled = keras.tree.map_structure(lambda x: x.sample if isinstance(x, Tensor) else x, (args, kwargs))
@@ -279,8 +297,12 @@ def _activation(layer, function):
 # --------------------------------------------------------------------------------------------------- layers
 
 
+class Refused(ValueError):
+    """A layer that the browser cannot run; the message names it."""
+
+
 def _refuse(layer, why):
-    return ValueError(f"Layer {layer.name!r} ({type(layer).__name__}) {why}.")
+    return Refused(f"Layer {layer.name!r} ({type(layer).__name__}) {why}.")
 
 
 def _require(layer, **options):
@@ -381,7 +403,7 @@ def _activation_layer(graph, layer, x):
 
 
 def _relu_layer(graph, layer, x):
-    top = None if layer.max_value is None else float(layer.max_value)
+    top = None if layer.max_value in (None, math.inf) else float(layer.max_value)
     return graph.op("unary", [x], x.shape, act=["relu", float(layer.negative_slope), top, float(layer.threshold)])
 
 
@@ -454,9 +476,10 @@ def _get_item(graph, layer, x, key):
 
 
 def _expand_dims(graph, layer, x):
+    axes = [layer.axis] if isinstance(layer.axis, int) else layer.axis
     shape = list(x.shape)
-    for axis in [layer.axis] if isinstance(layer.axis, int) else layer.axis:
-        shape.insert(_axis(layer, axis, len(shape) + 1), 1)
+    for axis in sorted(_axis(layer, axis, len(shape) + len(axes)) for axis in axes):
+        shape.insert(axis, 1)
     return _view(graph, x, shape)
 
 
@@ -486,12 +509,19 @@ def _reshape(graph, layer, x):
     return _view(graph, x, layer.compute_output_shape((1, *x.shape))[1:])
 
 
+def _flatten(graph, layer, x):
+    _require(layer, data_format=("channels_last",))
+    return _reshape(graph, layer, x)
+
+
 def _reshape_operation(graph, layer, x):
     newshape = layer.newshape
     if not isinstance(newshape, (tuple, list)) or newshape[0] not in (-1, None):
         raise _refuse(layer, f"reshapes to {newshape!r}; supported: shapes that begin with -1, the batch axis")
-    known = math.prod(n for n in newshape[1:] if n != -1)
-    return _view(graph, x, [math.prod(x.shape) // known if n == -1 else n for n in newshape[1:]])
+    known, size = math.prod(n for n in newshape[1:] if n != -1), math.prod(x.shape)
+    if -1 not in newshape[1:] and known != size:
+        raise _refuse(layer, f"reshapes {size} numbers to {newshape}, across the batch axis")
+    return _view(graph, x, [size // known if n == -1 else n for n in newshape[1:]])
 
 
 def _gather(graph, x, axes):
@@ -546,7 +576,7 @@ LOWERINGS = {
     keras.layers.Minimum: _merge("minimum"),
     keras.layers.Concatenate: _concatenate,
     keras.layers.Reshape: _reshape,
-    keras.layers.Flatten: _reshape,
+    keras.layers.Flatten: _flatten,
     keras.layers.Permute: _permute,
     keras.layers.UpSampling2D: _up_sampling,
 }

@@ -3,7 +3,7 @@
 // figure.py writes the `spec`; `mount` turns it into elements; every change is drawn at once, inside the event
 // that brought it.
 
-import { Network, bytesOf } from "./engine.mjs";
+import { MOST, Network, bytesOf, fail, finite } from "./engine.mjs";
 
 function element(tag, attributes = {}, ...children) {
   const svg = ["svg", "g", "path", "circle", "rect", "text", "line"].includes(tag);
@@ -184,6 +184,7 @@ const VIEWS = {
  */
 function build(stage, spec, bytes, changed = () => {}) {
   const network = new Network(bytes);
+  match(spec, network);
   const start = Object.fromEntries(spec.inputs.map((input) => [input.name, input.value]));
   const values = structuredClone(start);
   const updates = []; // what keeps each control equal to `values`
@@ -378,21 +379,59 @@ function build(stage, spec, bytes, changed = () => {}) {
   }
 }
 
+/** Throws unless the description fits the network: the same inputs, and views of outputs that are there. */
+function match({ inputs, views }, network) {
+  const ensure = (fine, what) => fine || fail(`its description does not fit it (${what})`);
+  const length = (what) => (Number.isInteger(what?.output) ? network.outputs[what.output].data : what).length ?? 1;
+  ensure(inputs.length === network.inputs.length, "inputs");
+  inputs.forEach(({ name, size, value, labels, names, limits, strip }, i) => {
+    const { name: own, data } = network.inputs[i];
+    ensure(name === own && size === data.length, `input ${own}`);
+    ensure(labels ? labels.length === size && value in labels : value.length === size && value.every(finite), `value of ${own}`);
+    if (limits) ensure(limits.length === size && names.length === size && limits.every(([low, high]) => low < high), `limits of ${own}`);
+    if (strip) ensure(strip.steps > 1 && strip.steps <= 100 && views[strip.view].kind === "image", `strip of ${own}`);
+  });
+  for (const { kind, height, width, output, rows, series } of views) {
+    ensure(Object.hasOwn(VIEWS, kind), `view ${kind}`);
+    if (kind === "image") ensure([1, 3].includes(length({ output }) / (height * width)), "image");
+    for (const row of rows ?? []) ensure(length(row) === 1, row.label);
+    for (const { x, y, base, label } of series ?? []) ensure(new Set([x, y, base].map(length).filter((n) => n !== 1)).size < 2, label);
+  }
+}
+
+/** The bytes of a compressed part of the page. */
+async function unpacked(text) {
+  if (typeof DecompressionStream === "undefined") throw new Error("This browser is too old for the live figure.");
+  const chunks = [];
+  let total = 0;
+  try {
+    const reader = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+    for (let part; !(part = await reader.read()).done; chunks.push(part.value)) {
+      total += part.value.length;
+      if (total > 4 * MOST) throw new Error("too long");
+    }
+  } catch (error) {
+    fail(`it cannot be unpacked (${error.message})`);
+  }
+  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}
+
 /** Says in the figure's place what went wrong; the still picture stays. */
-function report(figure, error) {
+function report(figure, { message }) {
   figure.querySelector(".live-stage")?.replaceChildren();
-  figure.prepend(element("p", { class: "live-error", role: "alert" }, error.message));
+  const text = message.startsWith("This ") ? message : `This figure cannot be shown: ${message}`;
+  figure.prepend(element("p", { class: "live-error", role: "alert" }, text));
 }
 
 /** Brings a figure on a page to life: reads its parts, replaces the still picture by the controls. */
 async function mount(figure) {
   try {
-    const part = (name) => figure.querySelector(`script[data-part="${name}"]`).textContent;
-    if (typeof DecompressionStream === "undefined") throw new Error("This browser is too old for the live figure.");
-    const unzip = new Blob([bytesOf(part("model"))]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const bytes = new Uint8Array(await new Response(unzip).arrayBuffer());
-    const stage = element("div", { class: "live-stage" });
-    figure.live = build(stage, JSON.parse(part("spec")), bytes);
+    const [model, spec] = ["model", "spec"].map((name) => figure.querySelector(`script[data-part="${name}"]`).textContent);
+    const digest = await globalThis.crypto.subtle?.digest("SHA-256", new TextEncoder().encode(model + spec)); // none over plain http
+    const key = digest && Array.from(new Uint8Array(digest), (x) => x.toString(16).padStart(2, "0")).join("");
+    if (key && !key.startsWith(figure.dataset.live)) fail("some of its characters have changed");
+    const bytes = await unpacked(model), stage = element("div", { class: "live-stage" });
+    figure.live = build(stage, JSON.parse(spec), bytes);
     figure.querySelector(".live-poster").replaceWith(stage);
   } catch (error) {
     report(figure, error);
