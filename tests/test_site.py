@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, unquote, urldefrag, urljoin, urlparse
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from conftest import ROOT
+from conftest import ROOT, until
 
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
@@ -163,7 +163,7 @@ UNFOLD = """() => {
 def whole(page, url):
     """Opens the page and waits until its scripts have run and its figures are alive."""
     page.goto(url)
-    page.wait_for_function("[...document.querySelectorAll('figure.live')].every(figure => figure.live)")
+    until(page, "[...document.querySelectorAll('figure.live')].every(figure => figure.live)")
 
 
 def test_every_page_is_looked_at(soups):
