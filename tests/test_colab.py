@@ -80,8 +80,11 @@ def colab(wheel, tmp_path, monkeypatch):
     def run(notebook):
         where = nbformat.v4.new_code_cell("import helpers\nprint(helpers.__file__)")
         notebook.cells.append(where)
-        options = {"timeout": 900, "kernel_name": "colab", "resources": {"metadata": {"path": str(content)}}}
-        NotebookClient(notebook, **options).execute(env=environment)
+        client = NotebookClient(
+            notebook, timeout=900, startup_timeout=300, kernel_name="colab",
+            resources={"metadata": {"path": str(content)}},
+        )  # fmt: skip
+        client.execute(env=environment)
         assert where.outputs[0].text.strip() == str(target / "helpers" / "__init__.py")
         return [json.loads(line) for line in record.read_text().splitlines()]
 
