@@ -455,6 +455,15 @@ def test_a_limit_of_infinity_is_no_limit(engine):
     np.testing.assert_array_equal(engine(export(model), [x])[0], keras_outputs(model, [x])[0])
 
 
+def test_a_model_of_several_inputs_within_another(engine):
+    """Keras hands such a model a mask of one None for each input."""
+    z, y = keras.Input((2,)), keras.Input((3,))
+    inner = keras.Model([z, y], keras.layers.Dense(4)(keras.layers.Concatenate()([z, y])))
+    z, y = keras.Input((2,), name="z"), keras.Input((3,), name="y")
+    model = keras.Model([z, y], keras.ops.sigmoid(inner([z, y])))
+    assert deviation(engine, model, random_inputs(model, 0), "float16") < 1e-3
+
+
 def test_axes_are_inserted_where_keras_inserts_them(engine):
     x = keras.Input((2, 3))
     y = ops.expand_dims(x, (3, 1)) * np.arange(5, dtype="float32").reshape(5, 1, 1, 1)[None]

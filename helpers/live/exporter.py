@@ -155,7 +155,7 @@ class _Graph:
         """Lower one layer, operation or nested model; tensors in, tensors out."""
         if kwargs.pop("training", None):
             raise _refuse(layer, "is called with training=True")
-        if kwargs.pop("mask", None) is not None:
+        if any(part is not None for part in keras.tree.flatten(kwargs.pop("mask", None))):    # one for each input
             raise _refuse(layer, "is called with a mask")
         if isinstance(layer, GRAPHS):
             _check_model(layer)
