@@ -17,14 +17,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-# One colour for each of ten classes: Paul Tol's "muted" scheme, its pale grey replaced by a darker one.
+# One colour for each of ten classes: Paul Tol's "muted" scheme, and nearly black in place of its pale grey. (A middle
+# grey is the rose of this scheme to eyes without red cones.)
 PALETTE = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
-    "#DDCC77", "#CC6677", "#882255", "#AA4499", "#777777",
+    "#DDCC77", "#CC6677", "#882255", "#AA4499", "#222222",
 )  # fmt: skip
 
-# The order in which series take their colours: neighbours differ in lightness, too.
-CYCLE = tuple(PALETTE[i] for i in (0, 6, 3, 1, 4, 8, 9))
+# The order in which series take their colours: those that stand out from white, the most different first.
+CYCLE = tuple(PALETTE[i] for i in (0, 6, 3, 9, 8, 7, 4))
 
 MOST_POINTS = 4000  # of a scatter: more would add weight to the page and no shape
 

@@ -1,4 +1,6 @@
 import io
+import itertools
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -82,16 +84,59 @@ def test_every_class_is_written_at_its_centre():
     np.testing.assert_allclose(texts["7"], np.median(codes[labels == 7], axis=0))
 
 
+# How eyes see linear RGB that lack one kind of cone: Machado, Oliveira and Fernandes, "A Physiologically-based Model for
+# Simulation of Color Vision Deficiency", 2009, doi:10.1109/TVCG.2009.113, at full severity.
+EYES = {
+    "all cones": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
 
 
-def test_the_palette_holds_ten_colours_that_differ_without_red_and_green():
-    assert len(set(plots.PALETTE)) == 10
-    # Viénot, Brettel and Mollon's linear simulation of deuteranopia
-    simulate = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
-    seen = np.array([to_rgb(c) for c in plots.PALETTE]) ** 2.2 @ simulate.T
-    seen = np.clip(seen, 0, 1) ** (1 / 2.2)
-    distance = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + np.eye(10)
-    assert distance.min() > 0.06
+def linear(colour):
+    rgb = np.array(to_rgb(colour))
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def oklab(rgb):
+    """Linear RGB to coordinates in which equal distances look equal: B. Ottosson, 2020."""
+    cones = [[0.412221, 0.536333, 0.051446], [0.211903, 0.680700, 0.107397], [0.088302, 0.281719, 0.629979]]
+    lab = [[0.210454, 0.793618, -0.004072], [1.977998, -2.428592, 0.450594], [0.025904, 0.782772, -0.808676]]
+    return np.array(lab) @ np.cbrt(np.array(cones) @ np.clip(rgb, 0, 1))
+
+
+def smallest_difference(colours, eye):
+    seen = [oklab(np.array(EYES[eye]) @ linear(colour)) for colour in colours]
+    return min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
+
+
+def contrast(colour, ground):
+    """As WCAG 2 defines it: 1 is none, 21 is black on white, and 3 is asked of what is no text."""
+    low, high = sorted(linear(one) @ [0.2126, 0.7152, 0.0722] for one in (colour, ground))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("eye", EYES)
+def test_colours_differ_to_every_eye(eye):
+    """0.02 is seen where two colours touch. Names stand beside the ten; a series has its dashes, too."""
+    assert len(plots.PALETTE) == 10
+    assert smallest_difference(plots.PALETTE, eye) > 0.05
+    assert smallest_difference(plots.CYCLE, eye) > 0.08
+
+
+def test_differences_are_measured():
+    rose_and_grey = "#CC6677", "#777777"
+    assert smallest_difference(rose_and_grey, "protanopia") < 0.01 and smallest_difference(rose_and_grey, "all cones") > 0.1
+    assert contrast("black", "white") == pytest.approx(21) and contrast("#777777", "white") == pytest.approx(4.48, abs=0.01)
+
+
+def test_lines_stand_out_from_their_ground():
+    assert min(contrast(colour, "white") for colour in plots.CYCLE) >= 3    # figures are white on dark pages, too
+    style = (Path(plots.__file__).parent / "live" / "live.css").read_text(encoding="utf-8")
+    for colour in "#4477aa", "#8a8a8a":    # a live figure's sliders and the keyboard's place; its frames
+        assert colour in style
+        assert min(contrast(colour, page) for page in ("white", "#14181e")) >= 3
 
 
 @pytest.mark.parametrize(
