@@ -39,7 +39,7 @@ lab: .venv/.all
 	@$(BIN)/jupyter lab --notebook-dir=book
 
 test: .venv/.all book
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n 2 --dist worksteal
 	PYTHONPATH="$(CURDIR)/tests/offline" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/sanitize.cfg --nbval-cell-timeout=900 book
 
 book: _build/.built
