@@ -16,7 +16,7 @@ WORDS = {"a": 1, "two": 2, "three": 3, "four": 4, "five": 5, "eight": 8, "nine":
 
 def in_intro():
     """{number: (minutes to read, seconds to run, GB or None)}, from the table of the front page."""
-    row = r"^\| (\d+) \| .* \| (\d+) min to read, (\d+) s to run(?:, (\d\.\d) GB)? \|$"
+    row = r"^\| (\d+) \| .* \| (\d+)\smin to read, (\d+)\ss to run(?:, (\d\.\d)\sGB)? \|$"
     rows = re.findall(row, (ROOT / "book" / "intro.md").read_text(), re.MULTILINE)
     return {int(n): (int(read), int(run), float(gb) if gb else None) for n, read, run, gb in rows}
 
