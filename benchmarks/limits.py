@@ -76,7 +76,7 @@ NETWORKS = (
     Network("08", "deep, MLP 784-200-200-200-20", 256, lambda chapter: chapter["make_deep_vae"]()),
     Network("08", "sprites, MLP 1024-256-128-64-6", 64, lambda chapter: chapter["make_sprite_vae"](beta=4.0, seed=0),
             data=lambda: {"x": load_sprites()[0]}),
-    Network("09", "MMD-VAE, MLP 784-256-2", 256, lambda chapter: chapter["PricedAutoencoder"](chapter["mmd_price"]),
+    Network("09", "MMD-VAE, MLP 784-256-2", 256, lambda chapter: chapter["PricedAutoencoder"](),
             data=grey),
     Network("10", "known ladder, convolutions, 3 × 2 latents", 64, lambda chapter: chapter["known"], ("known",),
             lambda: grey_to_itself((28, 28, 1)), lambda chapter: {"loss": chapter["ten_times_mean"]}),

@@ -5,6 +5,8 @@ import time
 
 import keras
 
+import helpers._tuning  # noqa: F401  (for its effect)
+
 
 class ProgressBar(keras.callbacks.Callback):
     """One line for a whole `fit`: a bar, the epoch, nats per image and the time left; at the end, the nats alone.

@@ -5,6 +5,7 @@ from functools import cached_property
 import keras
 from keras import ops
 
+import helpers._tuning  # noqa: F401  (for its effect)
 from helpers.data import check_images, check_labels
 from helpers.divergences import kl_standard_normal, known_values, same_shape
 from helpers.layers import NormalVariational, Sampling

@@ -136,6 +136,34 @@ def test_equal_seeds_train_alike():
     np.testing.assert_allclose(*runs, rtol=1e-6)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data feeds TensorFlow alone")
+def test_pipelines_are_not_tuned_and_give_the_same_batches():
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+    class Halves(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return grey[index::2], grey[index::2]
+
+    for make in (
+        lambda: ArrayDataAdapter(grey, batch_size=40, shuffle=True),
+        lambda: PyDatasetAdapter(Halves(), shuffle=False),
+    ):
+        adapter = make()
+        keras.utils.set_random_seed(0)
+        ours = adapter.get_tf_dataset()
+        seen = [np.array(batch[0]) for batch in ours]
+        adapter = make()
+        keras.utils.set_random_seed(0)
+        theirs = type(adapter).get_tf_dataset.__wrapped__(adapter)
+        assert ours.options().autotune.enabled is False and theirs.options().autotune.enabled is None
+        for batch, other in zip(seen, theirs, strict=True):
+            np.testing.assert_array_equal(batch, other[0])
+
+
 @pytest.mark.parametrize("trained", [False, True])
 def test_save_and_load(tmp_path, trained):
     vae = make_vae(beta=2.5, binarise=True)
