@@ -34,7 +34,8 @@ def switch_off():
         return wrapped
 
     for adapter in (ArrayDataAdapter, PyDatasetAdapter):
-        adapter.get_tf_dataset = untuned(adapter.get_tf_dataset)
+        if not hasattr(adapter.get_tf_dataset, "__wrapped__"):    # this module may be imported a second time
+            adapter.get_tf_dataset = untuned(adapter.get_tf_dataset)
 
 
 switch_off()
