@@ -155,10 +155,16 @@ UNFOLD = """() => {
 }"""
 
 
-def whole(page, url):
-    """Opens the page and waits until its scripts have run and its figures are alive."""
+SECTIONS = ".bd-article > section > section"
+LAY_OUT = f"document.querySelectorAll('{SECTIONS}').forEach(section => section.style.contentVisibility = 'visible')"
+
+
+def whole(page, url, lay_out=True):
+    """Opens the page and waits until its scripts have run and its figures are alive; lays out what is far off, too."""
     page.goto(url)
     until(page, "[...document.querySelectorAll('figure.live')].every(figure => figure.live)")
+    if lay_out:
+        page.evaluate(LAY_OUT)
 
 
 def test_every_page_is_looked_at(soups):
@@ -216,6 +222,21 @@ def test_text_stays_where_it_is_when_pictures_arrive(site, open_page, viewport):
         assert pictures.first.evaluate("e => e.clientWidth - 2 * parseFloat(getComputedStyle(e).paddingLeft) - e.naturalWidth") == 0
 
 
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("place", ["10_vlae.html#vlae-codes", "11_evaluation.html#evaluation-samples"])
+def test_a_link_into_a_chapter_arrives(site, open_page, place, viewport):
+    """Whoever starts at the top gets far sections later; whoever comes for a place gets the page at once, and is there."""
+    page = open_page(viewport=viewport)
+    far = f"[...document.querySelectorAll('{SECTIONS}')].map(section => getComputedStyle(section).contentVisibility)"
+    whole(page, f"{site.url}/book/{urldefrag(place).url}", lay_out=False)
+    assert set(page.evaluate(far)) == {"auto"}
+    page.goto("about:blank")
+    whole(page, f"{site.url}/book/{place}", lay_out=False)
+    assert set(page.evaluate(far)) == {"visible"}
+    page.wait_for_timeout(1000)
+    assert 0 <= page.locator(f"#{urldefrag(place).fragment}").bounding_box()["y"] < 100
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_phone_does_not_scroll_sideways(site, open_page, name):
     page = open_page(viewport=PHONE, has_touch=True, is_mobile=True)
@@ -251,7 +272,7 @@ PLACE = """() => {
 @pytest.mark.parametrize("name", ["book/07_cvae.html", "book/glossary.html", "search.html"])
 def test_keyboard_reaches_every_control_and_its_place_is_seen(site, open_page, name):
     page = open_page(viewport=WIDE, reduced_motion="reduce")
-    whole(page, f"{site.url}/{name}")
+    whole(page, f"{site.url}/{name}", lay_out=False)
     unseen, first = [], None
     while page.keyboard.press("Tab") or (place := page.evaluate(PLACE)):
         first = first or place[0]
