@@ -2,9 +2,9 @@
 
 For each epoch, and each call of `predict`, Keras makes an iterator of `tf.data`, and TensorFlow gives it a thread which
 tunes the pipeline at times that double from 10 ms to a minute. Destroying the iterator wakes the thread before the flag
-that it looks for is set (TensorFlow 2.21: `Model::OptimizeLoop` and `CancellationManager::StartCancelWithStatus`). If it
-looks too soon, it sleeps on until the next of its times, and the epoch waits with it: for up to as long again as the
-epoch took, in about one epoch of three on two cores. Arrays in memory leave nothing to tune.
+that it looks for is set (`Model::OptimizeLoop` and `CancellationManager::StartCancelWithStatus`; seen with TensorFlow
+2.21). If it looks too soon, it sleeps on until the next of its times, and the epoch waits with it: for up to as long
+again as the epoch took, on two cores in up to one epoch of three. Arrays in memory leave nothing to tune.
 """
 
 import functools
