@@ -237,6 +237,22 @@ def test_a_link_into_a_chapter_arrives(site, open_page, place, viewport):
     assert 0 <= page.locator(f"#{urldefrag(place).fragment}").bounding_box()["y"] < 100
 
 
+@pytest.mark.parametrize("back", ["reload", "go_back"])
+def test_whoever_comes_back_is_where_they_were(site, open_page, back):
+    page = open_page(viewport=PHONE)
+    whole(page, f"{site.url}/book/10_vlae.html", lay_out=False)
+    for _ in range(12):
+        page.mouse.wheel(0, 1300)
+        page.wait_for_timeout(100)
+    seen = "document.elementFromPoint(innerWidth / 2, innerHeight / 2).closest('section').id"
+    there = page.evaluate(seen)
+    if back == "go_back":
+        page.goto(f"{site.url}/book/intro.html")
+    getattr(page, back)()
+    page.wait_for_timeout(1000)
+    assert page.evaluate("scrollY") > 10_000 and page.evaluate(seen) == there
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_phone_does_not_scroll_sideways(site, open_page, name):
     page = open_page(viewport=PHONE, has_touch=True, is_mobile=True)
