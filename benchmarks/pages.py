@@ -1,6 +1,7 @@
 """How fast the live figures answer and how heavy the pages are, measured on the built book in headless Chromium."""
 
 import gzip
+import re
 import shutil
 import statistics
 import sys
@@ -25,6 +26,8 @@ FLAGS = [
     "--disable-sync",
 ]
 SLOWER = 1, 4    # times; the second stands for a phone
+ASIDE = re.compile("/_(?:figures|images)/")
+LATER = re.compile(r'src="([^"]*/_(?:figures|images)/[^"]+)"')
 
 # Moves a figure's first slider to 200 places. The first number is the time inside the event, in which the figure is
 # computed and drawn; the second ends with the frame that shows it.
@@ -55,22 +58,24 @@ def quantiles(times):
 
 
 def weigh(page, url, path):
-    """gzipped bytes: the page's own file, its pictures, and what all pages share (style, scripts, fonts)."""
+    """gzipped bytes: the page's own file, what it shows later (models, pictures), and what all pages share (style, scripts, fonts)."""
     bodies = {}
     page.on("response", lambda r: bodies.setdefault(r.url, r))
     page.goto(url, wait_until="networkidle")
-    own = packed(path.read_bytes())
-    sizes = {u: packed(r.body()) for u, r in list(bodies.items()) if u != url and r.status == 200}
-    pictures = sum(n for u, n in sizes.items() if "/_images/" in u)
-    return own, pictures, sum(sizes.values()) - pictures
+    own = path.read_bytes()
+    later = {path.parent.joinpath(name).resolve() for name in LATER.findall(own.decode())}    # pictures out of sight are not fetched
+    sizes = {file: packed(file.read_bytes()) for file in later}
+    models = sum(n for file, n in sizes.items() if file.suffix == ".js")
+    shared = {u: r for u, r in bodies.items() if u != url and r.status == 200 and not ASIDE.search(u)}
+    return packed(own), models, sum(sizes.values()) - models, sum(packed(r.body()) for r in shared.values())
 
 
 def weigh_all(browser, urls):
     for path, url in urls.items():
         page = browser.new_page()
-        own, pictures, shared = (n / 1000 for n in weigh(page, url, path))
+        own, models, pictures, shared = (n / 1000 for n in weigh(page, url, path))
         page.close()
-        yield [path.stem, *(f"{n:.0f}" for n in (own, pictures, own + pictures, shared))]
+        yield [path.stem, *(f"{n:.0f}" for n in (own, models, pictures, own + models + pictures, shared))]
 
 
 def time_figures(browser, name, url):
@@ -114,11 +119,13 @@ def pages(options):
         "a slider are left out."
     )
     what_weights = (
-        "Weights, gzipped kB. *Shared*: style, scripts and fonts, which a reader fetches once for all pages. The live "
-        f"engine, as a page carries it, is {engine:.1f} kB; with what draws figures and sliders {runtime:.1f} kB."
+        "Weights, gzipped kB. *Page*: what has to arrive before the text is shown. *Its models*: of its live figures, "
+        "fetched once it is shown; *its pictures*, as they come near. *Shared*: style, scripts and fonts, which a reader "
+        f"fetches once for all pages. The live engine, as a page carries it, is {engine:.1f} kB; with what draws figures "
+        f"and sliders {runtime:.1f} kB."
     )
     columns = ["ms"] + [
         f"{what}, {at}, CPU ÷ {slower}" for slower in SLOWER for what in ("drawn", "shown") for at in ("median", "95 %")
     ]
-    weight_columns = ["gzipped kB", "page", "its pictures", "both", "shared"]
+    weight_columns = ["gzipped kB", "page", "its models", "its pictures", "together", "shared"]
     return "\n\n".join([what_times, table(columns, times), what_weights, table(weight_columns, sizes)])

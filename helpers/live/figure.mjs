@@ -182,8 +182,7 @@ const VIEWS = {
  * to its numbers, or, for a choice, to the index of the chosen label. `show` changes values and redraws; `set` does so
  * on the reader's behalf and then calls `changed(values)`.
  */
-function build(stage, spec, bytes, changed = () => {}) {
-  const network = new Network(bytes);
+function build(stage, spec, network, changed = () => {}) {
   match(spec, network);
   const start = Object.fromEntries(spec.inputs.map((input) => [input.name, input.value]));
   const values = structuredClone(start);
@@ -423,15 +422,32 @@ function report(figure, { message }) {
   figure.prepend(element("p", { class: "live-error", role: "alert" }, text));
 }
 
+/** The model of a figure, as text. A page may keep it in a script of its own: then it is asked for once the page is shown. */
+async function weights(part) {
+  const { src } = part.dataset;
+  if (src) {
+    if (document.readyState !== "complete") await new Promise((done) => addEventListener("load", done, { once: true }));
+    await new Promise((done, failed) => {
+      const script = element("script", { src });
+      script.onload = done;
+      script.onerror = () => failed(new Error("This figure's model could not be loaded. Open the page again to try once more."));
+      document.head.append(script);
+    });
+  }
+  return part.textContent;
+}
+
 /** Brings a figure on a page to life: reads its parts, replaces the still picture by the controls. */
 async function mount(figure) {
   try {
-    const [model, spec] = ["model", "spec"].map((name) => figure.querySelector(`script[data-part="${name}"]`).textContent);
-    const digest = await globalThis.crypto.subtle?.digest("SHA-256", new TextEncoder().encode(model + spec)); // none over plain http
+    const [spec, part] = ["spec", "model"].map((name) => figure.querySelector(`script[data-part="${name}"]`));
+    const model = await weights(part), { textContent: text } = spec;
+    const digest = await globalThis.crypto.subtle?.digest("SHA-256", new TextEncoder().encode(model + text)); // none over plain http
     const key = digest && Array.from(new Uint8Array(digest), (x) => x.toString(16).padStart(2, "0")).join("");
     if (key && !key.startsWith(figure.dataset.live)) fail("some of its characters have changed");
-    const bytes = await unpacked(model), stage = element("div", { class: "live-stage" });
-    figure.live = build(stage, JSON.parse(spec), bytes);
+    const network = new Network(await unpacked(model)), stage = element("div", { class: "live-stage" });
+    await new Promise((resume) => setTimeout(resume)); // what waits for the page meanwhile, such as a scroll, comes first
+    figure.live = build(stage, JSON.parse(text), network);
     figure.querySelector(".live-poster").replaceWith(stage);
   } catch (error) {
     report(figure, error);
@@ -455,7 +471,7 @@ function render({ model, el }) {
     const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
     stage.replaceChildren();
     try {
-      figure.live = build(stage, { ...model.get("spec") }, bytes, (values) => {
+      figure.live = build(stage, { ...model.get("spec") }, new Network(bytes), (values) => {
         model.set("value", structuredClone(values));
         model.save_changes();
       });
