@@ -71,7 +71,7 @@ NETWORKS = (
     Network("05", "VAE, MLP 784-512-2", 256, lambda chapter: chapter["vae"], ("vae",), grey, xla=True),
     Network("06", "classic convolutions, 2 latents", 128, lambda chapter: chapter["classic"], ("classic",)),
     Network("06", "residual, 2 latents", 128, lambda chapter: chapter["small"], ("small",)),
-    Network("06", "residual, 20 latents", 128, lambda chapter: chapter["twenty"],
+    Network("06", "residual, 20 latents", 256, lambda chapter: chapter["twenty"],
             ("wide_encoder", "wide_decoder", "twenty")),
     Network("07", "conditional, MLP 794-384-128-2", 256, lambda chapter: chapter["cvae"], ("cvae",), raw_with_labels),
     Network("08", "conditional, MLP 794-512-2", 256, lambda chapter: chapter["cvae"], ("cvae",), raw_with_labels),

@@ -13,7 +13,6 @@ from helpers.evaluation import elbo
 
 FLOOR_SECONDS, FLOOR_NATS = 60, 5    # what the course promises: ours is ahead of every peer by so much
 OURS = "wide_encoder", "wide_decoder", "twenty"    # what chapter 06 calls them
-OURS_BATCH = 128
 LAST_OF_VARIANTS = 60    # seconds: rows with another number of latents than published are not followed further
 MARGIN = 0.96    # of the steps that the speed of the run before allows: ours shall not take longer than its peers
 
@@ -50,28 +49,28 @@ def take(model):
     return model.encoder.get_weights(), model.decoder.get_weights()
 
 
-def train_ours(images, steps, peak):
+def train_ours(images, steps, peak, batch):
     """Chapter 06's own `train`, for about so many steps, on the clock: (model, reading, seconds of the first steps).
 
     `train` counts in whole epochs, so it is given the share of the images that makes the number of epochs whole.
     """
     chapter, watch = definitions("06", *OURS), Stopwatch()
     chapter["ProgressBar"] = lambda label: watch    # the only callback that `train` takes by name
-    epochs = -(-steps * OURS_BATCH // len(images))
-    chapter["train"](chapter["twenty"], images[: steps * OURS_BATCH // epochs], epochs, peak=peak)
+    epochs = -(-steps * batch // len(images))
+    chapter["train"](chapter["twenty"], images[: steps * batch // epochs], epochs, peak=peak, batch=batch)
     return chapter["twenty"], (watch.elapsed, watch.steps, take(chapter["twenty"])), watch.first_steps
 
 
 def ours(seconds, images, b_test):
     """One run for each time, as the learning rate falls to zero; the speed of a run sets the steps of the next."""
-    peak = keywords("06", "train", "twenty")["peak"]
+    peak, batch = (keywords("06", "train", "twenty")[name] for name in ("peak", "batch"))
     row = None
-    _, (elapsed, steps, _), _ = train_ours(images, 20 * STEPS, peak)
+    _, (elapsed, steps, _), _ = train_ours(images, 20 * STEPS, peak, batch)
     for at in seconds:
         wanted = STEPS + int(MARGIN * at * steps / elapsed)
-        model, reading, first_steps = train_ours(images, max(2 * STEPS, wanted), peak)
+        model, reading, first_steps = train_ours(images, max(2 * STEPS, wanted), peak, batch)
         elapsed, steps, _ = reading
-        row = row or Row("ours (chapter 06)", model, OURS_BATCH, f"{peak:g}, cosine")
+        row = row or Row("ours (chapter 06)", model, batch, f"{peak:g}, cosine")
         row.judge(at, reading, first_steps, b_test)
     return row
 
