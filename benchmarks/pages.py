@@ -58,12 +58,12 @@ def quantiles(times):
 
 
 def weigh(page, url, path):
-    """gzipped bytes: the page's own file, what it shows later (models, pictures), and what all pages share (style, scripts, fonts)."""
+    """gzipped bytes: the page's own file, its models, its pictures, and what all pages share (style, scripts, fonts)."""
     bodies = {}
     page.on("response", lambda r: bodies.setdefault(r.url, r))
     page.goto(url, wait_until="networkidle")
     own = path.read_bytes()
-    later = {path.parent.joinpath(name).resolve() for name in LATER.findall(own.decode())}    # pictures out of sight are not fetched
+    later = {path.parent.joinpath(name).resolve() for name in LATER.findall(own.decode())}
     sizes = {file: packed(file.read_bytes()) for file in later}
     models = sum(n for file, n in sizes.items() if file.suffix == ".js")
     shared = {u: r for u, r in bodies.items() if u != url and r.status == 200 and not ASIDE.search(u)}
@@ -120,7 +120,7 @@ def pages(options):
     )
     what_weights = (
         "Weights, gzipped kB. *Page*: what has to arrive before the text is shown. *Its models*: of its live figures, "
-        "fetched once it is shown; *its pictures*, as they come near. *Shared*: style, scripts and fonts, which a reader "
+        "and *its pictures*: fetched when it is shown. *Shared*: style, scripts and fonts, which a reader "
         f"fetches once for all pages. The live engine, as a page carries it, is {engine:.1f} kB; with what draws figures "
         f"and sliders {runtime:.1f} kB."
     )

@@ -218,8 +218,6 @@ def test_text_stays_where_it_is_when_pictures_arrive(site, open_page, viewport):
         picture.continue_()
     page.wait_for_load_state()
     page.unroute_all()
-    for picture in pictures.all():    # those out of sight are fetched when they come near
-        picture.scroll_into_view_if_needed()
     until(page, "[...document.querySelectorAll('article img')].every(image => image.complete)")
     assert pictures.evaluate_all(sizes) == before and len(before) > 5
     if viewport is WIDE:    # pixel for pixel
@@ -231,8 +229,11 @@ def test_the_list_of_contents_follows_the_reader(site, open_page, viewport):
     """On a phone from the moment that it is opened."""
     page = open_page(viewport=viewport)
     whole(page, f"{site.url}/book/05_vae.html", lay_out=False)
+    following = "!!bootstrap.ScrollSpy.getInstance(document.body)"
     if viewport is PHONE:
+        assert not page.evaluate(following)
         page.locator(".secondary-toggle").locator("visible=true").first.click()
+    until(page, following)
     active = "[...document.querySelectorAll('.bd-toc-nav a.active')].map(a => a.hash)"
     for place in ("#what-goes-wrong", "#exercises"):
         page.evaluate(f"document.querySelector('{place}').scrollIntoView()")
@@ -374,6 +375,7 @@ def test_chapter_prints_whole(site, open_page, source):
     for answer in page.locator(".solution section, details p").all():
         assert answer.is_visible()
     assert page.locator("article .live canvas:visible, article .live-curves:visible").count()
+    until(page, "[...document.querySelectorAll('article img')].every(image => image.complete && image.naturalWidth)")
     ink = "getComputedStyle(document.querySelector('article p')).color.match(/\\d+/g).slice(0, 3).every(c => c < 100)"
     assert page.evaluate(ink)
     page.evaluate("dispatchEvent(new Event('afterprint'))")

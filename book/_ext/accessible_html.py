@@ -25,11 +25,15 @@ addEventListener("DOMContentLoaded", () => {
   // out a chapter to its end. Bootstrap would begin with the page.
   const contents = document.querySelector(".bd-toc-nav");
   if (contents)
-    new IntersectionObserver(([{ isIntersecting }], watch) => {
-      if (!isIntersecting) return;
+    new IntersectionObserver((seen, watch) => {
+      if (!seen.at(-1).isIntersecting) return;
       bootstrap.ScrollSpy.getOrCreateInstance(document.body);
       watch.disconnect();
     }).observe(contents);
+});
+// Far pictures follow when the page has been shown: Safari prints none that it has not fetched, and a network may go.
+addEventListener("load", () => {
+  for (const picture of document.querySelectorAll("img[loading]")) picture.loading = "eager";
 });
 {
   const { dataset } = document.documentElement;
@@ -47,7 +51,7 @@ addEventListener("DOMContentLoaded", () => {
 """
 
 
-# A picture that does not say its size pushes the text down when it arrives. It is fetched when it comes near.
+# A picture that does not say its size pushes the text down when it arrives. It does not hold up the page.
 PICTURE = re.compile(r'<img (?=[^>]*src="[^"]*_images/([^"]+)")(?![^>]*style=)')
 
 

@@ -55,7 +55,7 @@ def policy(inline, styles, handlers):
         ]),
         " ".join(["style-src 'self'", *hashes(styles)]),
         "style-src-attr 'unsafe-inline'",    # KaTeX places what it sets by `style` attributes, thousands of them
-        "img-src 'self' data:",              # stored pictures of live figures; the icons in icons.css
+        "img-src 'self' data:",              # the icons in icons.css
         "font-src 'self'",
         "connect-src 'self'",                # the search page reads the pages that it found, to quote them
         "form-action 'self'",                # the search field

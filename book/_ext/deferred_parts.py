@@ -1,9 +1,9 @@
-"""Take out of a page what it needs only when it has been shown: the weights of its live figures, and pictures within it.
+"""Take out of a page what it needs only when it has been shown: the models of its live figures, and pictures within it.
 
 In a notebook a figure is one piece of HTML with everything in it. On a page that would hold up the text, on a phone by
-seconds. So weights and pictures lie in files beside the pages, in `_figures`, and a figure asks for its weights once the
-page has been shown (`weights` in helpers/live/figure.mjs). They are scripts, since a page that was opened from the disk may
-load nothing else. What several figures of a page have in common, style and runtime, stands in it once.
+seconds. So models and pictures lie in files beside the pages, in `_figures`, and a figure asks for its model once the page
+has been shown (`modelOf` in helpers/live/figure.mjs). Models are scripts, since a page that was opened from the disk may load
+nothing else. What several figures of a page have in common, style and runtime, stands in it once.
 """
 
 import base64
@@ -35,15 +35,17 @@ class Files:
 
     def model(self, found):
         key, between, text = found.groups()
-        script = f"for (const part of document.querySelectorAll('[data-live=\"{key}\"] [data-part=model]')) part.textContent = {json.dumps(text)};"
+        parts = f"document.querySelectorAll('[data-live=\"{key}\"] [data-part=model]')"
+        script = f"for (const part of {parts}) part.textContent = {json.dumps(text)};"
         return f'data-live="{key}"{between} data-src="{self.add(f"{key}.js", script.encode())}"><'
 
     def picture(self, found):
         before, kind, encoded, after = found.groups()
         data = base64.b64decode(encoded)
         address = self.add(f"{hashlib.sha256(data).hexdigest()[:16]}.{kind}", data)
-        size = "" if "width=" in before + after else ' width="{}" height="{}"'.format(*imagesize.get(io.BytesIO(data)))
-        return f'<img {before}src="{address}"{size} loading="lazy"{after}>'
+        width, height = imagesize.get(io.BytesIO(data))
+        size = "" if "width=" in before + after else f' style="width: {width}px; aspect-ratio: {width} / {height}"'
+        return f'<img loading="lazy" {before}src="{address}"{size}{after}>'    # Firefox reads `loading` before `src` only
 
 
 def shared(body):

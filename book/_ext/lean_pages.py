@@ -3,7 +3,7 @@
 - Font Awesome, as a script (1.5 MB) and as fonts (340 kB): `_static/icons.css` draws the few that are in use.
 - Sphinx's search index and search code: only the search page uses them.
 - The theme's own measuring of every code box, at the start and again whenever something changes: it lays out each section of
-  a chapter, also those far off. `accessible_html.py` does the same for what is on the screen.
+  a chapter, also those far off. `accessible_html.py` measures what this book has, where it is on the screen.
 
 Scripts are deferred, in their order: they run when the page has been read. One that others need at once is not, and none on
 the search page, whose own text calls them.
@@ -20,6 +20,7 @@ SPY = ' data-bs-spy="scroll"'    # accessible_html.py begins with that, later
 PRELOAD = r'<link rel="preload" as="script" [^>]*>'
 SCRIPT = re.compile(r'<script (?=[^>]*src=)(?![^>]*(?:documentation_options|defer))')
 MEASURING = re.compile(r'"complete"===document\.readyState\?(\w)\(\):window\.addEventListener\("load",\1\)')
+INSTEAD = "0/* accessible_html.py measures */"
 
 
 def add_filter(app, pagename, templatename, context, doctree):
@@ -32,8 +33,8 @@ def stop_measuring(app, exception):
     if exception or app.builder.format != "html":
         return
     path = Path(app.outdir, "_static", "scripts", "pydata-sphinx-theme.js")
-    script, found = MEASURING.subn("0", path.read_text(encoding="utf-8"))
-    if found != 1:
+    script, found = MEASURING.subn(INSTEAD, path.read_text(encoding="utf-8"))
+    if found != 1 and INSTEAD not in script:    # a second build finds what the first has left
         logging.getLogger(__name__).warning("the theme measures code boxes in another way: look at %s", path.name)
     path.write_text(script, encoding="utf-8", newline="\n")
 
@@ -41,5 +42,5 @@ def stop_measuring(app, exception):
 def setup(app):
     app.add_css_file("icons.css")
     app.connect("html-page-context", add_filter)
-    app.connect("build-finished", stop_measuring, priority=900)    # when the theme's files have been copied
+    app.connect("build-finished", stop_measuring)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -423,7 +423,7 @@ function report(figure, { message }) {
 }
 
 /** The model of a figure, as text. A page may keep it in a script of its own: then it is asked for once the page is shown. */
-async function weights(part) {
+async function modelOf(part) {
   const { src } = part.dataset;
   if (src) {
     if (document.readyState !== "complete") await new Promise((done) => addEventListener("load", done, { once: true }));
@@ -441,14 +441,18 @@ async function weights(part) {
 async function mount(figure) {
   try {
     const [spec, part] = ["spec", "model"].map((name) => figure.querySelector(`script[data-part="${name}"]`));
-    const model = await weights(part), { textContent: text } = spec;
+    const model = await modelOf(part), { textContent: text } = spec;
     const digest = await globalThis.crypto.subtle?.digest("SHA-256", new TextEncoder().encode(model + text)); // none over plain http
     const key = digest && Array.from(new Uint8Array(digest), (x) => x.toString(16).padStart(2, "0")).join("");
     if (key && !key.startsWith(figure.dataset.live)) fail("some of its characters have changed");
     const network = new Network(await unpacked(model)), stage = element("div", { class: "live-stage" });
     await new Promise((resume) => setTimeout(resume)); // what waits for the page meanwhile, such as a scroll, comes first
     figure.live = build(stage, JSON.parse(text), network);
+    // A browser without scroll anchoring moves what is being read when something above it changes its height.
+    const above = !CSS.supports("overflow-anchor", "auto") && figure.getBoundingClientRect().bottom < 0;
+    const height = figure.offsetHeight;
     figure.querySelector(".live-poster").replaceWith(stage);
+    if (above) scrollBy(0, figure.offsetHeight - height);
   } catch (error) {
     report(figure, error);
   }
