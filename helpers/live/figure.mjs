@@ -449,10 +449,9 @@ async function mount(figure) {
     await new Promise((resume) => setTimeout(resume)); // what waits for the page meanwhile, such as a scroll, comes first
     figure.live = build(stage, JSON.parse(text), network);
     // A browser without scroll anchoring moves what is being read when something above it changes its height.
-    const above = !CSS.supports("overflow-anchor", "auto") && figure.getBoundingClientRect().bottom < 0;
-    const height = figure.offsetHeight;
+    const { bottom, height } = CSS.supports("overflow-anchor", "auto") ? {} : figure.getBoundingClientRect();
     figure.querySelector(".live-poster").replaceWith(stage);
-    if (above) scrollBy(0, figure.offsetHeight - height);
+    if (bottom < 0) scrollBy(0, figure.getBoundingClientRect().height - height);
   } catch (error) {
     report(figure, error);
   }
