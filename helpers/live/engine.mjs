@@ -18,7 +18,8 @@ const KERNEL =
 const size = (shape) => shape.reduce((a, b) => a * b, 1);
 export function bytesOf(base64) {
   const text = atob(base64), bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i); // ten times as fast as Uint8Array.from
+  // A loop: Uint8Array.from would call a function for each of some hundred thousand characters.
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   return bytes;
 }
 
