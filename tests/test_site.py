@@ -158,6 +158,14 @@ UNFOLD = """() => {
 SECTIONS = ".bd-article > section > section"
 LAY_OUT = f"document.querySelectorAll('{SECTIONS}').forEach(section => section.style.contentVisibility = 'visible')"
 
+# What has just been laid out may ask for fonts, and observers hear of its size a frame later.
+SETTLE = """async () => {
+  const frames = async () => { for (let n = 0; n < 2; n++) await new Promise(requestAnimationFrame); };
+  await frames();
+  await document.fonts.ready;
+  await frames();
+}"""
+
 
 def whole(page, url, lay_out=True):
     """Opens the page and waits until its scripts have run and its figures are alive; lays out what is far off, too."""
@@ -165,6 +173,7 @@ def whole(page, url, lay_out=True):
     until(page, "[...document.querySelectorAll('figure.live')].every(figure => figure.live)")
     if lay_out:
         page.evaluate(LAY_OUT)
+        page.evaluate(SETTLE)
 
 
 def test_every_page_is_looked_at(soups):
@@ -189,6 +198,7 @@ def test_page_is_accessible(site, open_page, name, viewport):
     whole(page, f"{site.url}/{name}")
     if viewport is WIDE:
         page.evaluate(UNFOLD)
+        page.evaluate(SETTLE)
         assert page.locator(".toggle-hidden, details:not([open])").count() == 0
     assert violations(page, options={"resultTypes": ["violations"], "rules": NO_CONTRAST}) == []
 
@@ -286,7 +296,7 @@ def test_keyboard_reaches_what_scrolls_and_only_that(site, open_page, source, vi
     page = open_page(viewport=viewport)
     whole(page, f"{site.url}/{source}.html")
     page.evaluate(UNFOLD)
-    page.wait_for_timeout(100)
+    page.evaluate(SETTLE)
     boxes = page.evaluate("""[...document.querySelectorAll(".formula, .pst-scrollable-table-container, article pre")]
         .map(box => [box.scrollWidth > box.clientWidth, box.tabIndex === 0, box.innerText.slice(0, 40)])""")
     assert len(boxes) > 20 and [box for box in boxes if box[0] != box[1]] == []
